@@ -1,0 +1,141 @@
+"""The frame around every script: log file, readable errors, threads, device lease, progress, provenance."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from foley.runtime import device
+
+T = TypeVar("T")
+log = logging.getLogger("foley")
+
+
+@dataclass
+class Job:
+    """What a script may know of the job that it runs in."""
+
+    rule: str
+    wildcards: dict[str, str]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+
+    @property
+    def name(self) -> str:
+        keys = ", ".join(f"{key}={value}" for key, value in self.wildcards.items())
+        return f"{self.rule} ({keys})" if keys else self.rule
+
+    def progress(self, items: Iterable[T], *, total: int | None = None, unit: str = "clips") -> Iterator[T]:
+        """Pass ``items`` through with a bar on a terminal, and log the throughput at the end."""
+        from tqdm import tqdm
+
+        start, count = time.monotonic(), 0
+        bar = tqdm(items, total=total, unit=unit, desc=self.rule, disable=not sys.stderr.isatty(), leave=False)
+        for item in bar:
+            yield item
+            count += 1
+        spent = max(time.monotonic() - start, 1e-9)
+        log.info("%d %s in %.1f s (%.1f %s/s)", count, unit, spent, count / spent, unit)
+
+
+def _plain(value: Any) -> Any:
+    """Snakemake's containers as plain, ordered data for the provenance record."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in sorted(value.items())}
+    if hasattr(value, "items") and not isinstance(value, str):
+        return {str(key): _plain(inner) for key, inner in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
+
+
+def _die_with_the_workflow() -> None:
+    """End this process when the workflow that started it is gone.
+
+    A killed workflow would otherwise leave jobs behind that hold devices and cores while the next run starts.
+    """
+
+    def parent_of(pid: int) -> int:
+        try:
+            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    chain, pid = [], os.getpid()
+    while (pid := parent_of(pid)) > 1:
+        chain.append(pid)
+        try:
+            if b"snakemake" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                break
+        except OSError:
+            return
+    else:
+        return
+
+    def watch() -> None:
+        while True:
+            time.sleep(0.5)
+            pids = [os.getpid(), *chain]
+            if any(parent_of(child) != parent for child, parent in zip(pids, chain, strict=False)):
+                os._exit(143)
+
+    threading.Thread(target=watch, daemon=True, name="watch-workflow").start()
+
+
+@contextmanager
+def run_job(snakemake: Any) -> Iterator[Job]:
+    """Run a script's one library call inside the house's frame.
+
+    Logs go to the rule's log file. An uncaught error goes there with its traceback and to the terminal in three
+    lines: the job, the error, the log. Imports of heavy libraries belong inside the block: the device lease and
+    the thread count must be set before torch starts.
+    """
+    job = Job(
+        rule=snakemake.rule,
+        wildcards={str(key): str(value) for key, value in snakemake.wildcards.items()},
+        threads=int(snakemake.threads),
+    )
+    job.provenance = {"rule": job.rule, "wildcards": job.wildcards, "params": _plain(snakemake.params)}
+    log_path = Path(str(snakemake.log[0])) if len(snakemake.log) else None
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if log_path is not None:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log_path, mode="w")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(job.threads)
+    _die_with_the_workflow()
+    held = None
+    try:
+        held = device.lease(int(snakemake.resources.get("gpu", 0) or 0))
+        start = time.monotonic()
+        log.info("%s starts; devices %s", job.name, held.devices or "cpu")
+        yield job
+        log.info("%s done in %.1f s", job.name, time.monotonic() - start)
+    except Exception as error:
+        log.error("%s", "".join(traceback.format_exception(error)))
+        message = str(error).strip() or repr(error)
+        print(f"\nfoley: {job.name} failed", file=sys.stderr)
+        print(f"  {type(error).__name__}: {message}", file=sys.stderr)
+        print(f"  log: {log_path}", file=sys.stderr, flush=True)
+        # The three lines are the message; a second traceback on the terminal would bury them.
+        handler.close()
+        sys.exit(1)
+    finally:
+        if held is not None:
+            held.release()
+        root.removeHandler(handler)
+        handler.close()
