@@ -120,7 +120,8 @@ AUDIO = TableKind(
     "audio",
     "A shard of clips with their audio in the Hugging Face `Audio` form (FLAC bytes).",
     {
-        **CLIPS.columns,
+        # No class number: it may shift when a class is added, and shards of old clips stay as they are.
+        **{name: column for name, column in CLIPS.columns.items() if name != "class_id"},
         "audio": (
             pa.struct([("bytes", pa.binary()), ("path", _S)]),
             "FLAC bytes and a file name, as `datasets.Audio` stores them",
@@ -371,9 +372,15 @@ def writer(
 ) -> Iterator[TableWriter]:
     """Stream a table to ``path``, one row group a call of ``write``; memory stays that of one batch."""
     schema = kind.schema.with_metadata(_metadata(kind, provenance or {}))
-    # Floating-point vectors and FLAC bytes don't compress; a fast codec keeps the small columns small.
+    # Floating-point vectors and FLAC or MP3 bytes gain nothing from a codec or a dictionary, and cost time.
+    bulky = {"vector", "audio", "audio_mp3", "spectrogram_png"}
+    light = [name for name in schema.names if name not in bulky]
+    options: dict[str, Any] = {
+        "compression": {f.name: "none" if f.name in bulky else "zstd" for f in schema if not pa.types.is_nested(f.type)},
+        "use_dictionary": [f.name for f in schema if f.name in light and f.type == pa.string()],
+    }
     with atomic_file(path) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=1) as parquet:
+        with pq.ParquetWriter(temporary, schema, **options) as parquet:
             yield TableWriter(parquet, kind.schema, kind)
 
 

@@ -25,7 +25,7 @@ class AudioEncoder(Protocol):
     min_duration_s: float
 
     def embed(self, waveforms: Tensor) -> Tensor:
-        """Embed mono waveforms [B, T] in [-1, 1] at `sample_rate_hz`: float32 [B, dim], no gradient, eval mode.
+        """Embed mono float waveforms [B, T] in [-1, 1]: float32 [B, dim], no gradient, eval mode.
 
         Row i depends on waveform i alone, not on its neighbours in the batch.
         """

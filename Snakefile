@@ -1,0 +1,29 @@
+# Foley: will synthetic audio help my classifier?
+#
+# The map of the house. What runs is named in config.yaml; presets of whole studies lie in experiments/:
+#     snakemake --cores all
+#     snakemake --cores all --resources gpu=4 --configfile experiments/zero_shot_esc50.yaml
+#
+# Paths spell their keys: results/<stage>/dataset=<id>/…/<table>.parquet
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/classes.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/encoders.smk"
+include: "workflow/rules/zero_shot.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/scores.parquet",
+        f"{RESULTS}/report/index.html",

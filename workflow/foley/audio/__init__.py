@@ -1,0 +1,1 @@
+"""Audio: decode, resample, encode, ingest, and read back what was stored."""

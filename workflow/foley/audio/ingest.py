@@ -1,0 +1,187 @@
+"""Raw files -> shards of clips: decode, mix, resample, hash, store as FLAC in Parquet, quarantine the bad."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from foley import tables
+from foley.audio.decode import ClipRejected, decode, encode_flac, to_pcm16
+
+log = logging.getLogger(__name__)
+
+ROW_GROUP_CLIPS = 32
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """How clips are taken in (config: ``datasets.<id>``)."""
+
+    sample_rate_hz: int = 16_000
+    min_duration_s: float = 0.1
+    max_duration_s: float = 600.0
+
+
+def _ingest_one(root: Path, raw: Mapping[str, Any], dataset: str, options: IngestOptions) -> dict[str, Any]:
+    """One clip row with audio; raises ClipRejected."""
+    if not raw["label"]:
+        raise ClipRejected("no_class", "the file lies in no class sub-folder")
+    try:
+        decoded = decode(
+            root / raw["source"],
+            options.sample_rate_hz,
+            min_duration_s=options.min_duration_s,
+            max_duration_s=options.max_duration_s,
+        )
+    except OSError as error:
+        raise ClipRejected("unreadable", error.strerror or str(error)) from None
+    pcm = to_pcm16(decoded.samples)
+    scaled = pcm.astype(np.float64) / 32768.0
+    rms = float(np.sqrt(np.mean(scaled**2)))
+    return {
+        **{key: raw[key] for key in ("clip_id", "label", "labels", "split", "fold", "shard")},
+        **{key: raw[key] for key in ("recording_id", "speaker_id", "source")},
+        "dataset": dataset,
+        "duration_s": decoded.duration_s,
+        "sample_rate_hz": decoded.sample_rate_hz,
+        "source_sample_rate_hz": decoded.source_sample_rate_hz,
+        "source_channels": decoded.source_channels,
+        "peak": float(np.abs(scaled).max()),
+        "rms_dbfs": 20 * float(np.log10(max(rms, 1e-12))),
+        "sha256": hashlib.sha256(pcm.tobytes()).hexdigest(),
+        "audio": {"bytes": encode_flac(pcm, decoded.sample_rate_hz), "path": f"{raw['clip_id']}.flac"},
+    }
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any], ahead: int
+) -> Iterator[tuple[Any, Future[Any]]]:
+    """Run ``work`` on all items with at most ``ahead`` under way; yield in order, memory bounded."""
+    waiting: deque[tuple[Any, Future[Any]]] = deque()
+    for item in items:
+        waiting.append((item, pool.submit(work, item)))
+        if len(waiting) >= ahead:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def ingest_shard(
+    audio_path: Path,
+    rejected_path: Path,
+    *,
+    dataset: str,
+    root: Path,
+    manifest: Path,
+    shard: int,
+    options: IngestOptions,
+    threads: int = 1,
+    progress: Progress = iter,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Ingest the raw clips that the manifest gives to ``shard``.
+
+    Memory stays that of a few dozen clips, whatever the size of the shard: results stream into row groups.
+    soundfile and soxr release the interpreter lock, so threads share the work.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"the folder of dataset {dataset} is gone: {root}")
+    raw = tables.read(manifest, tables.RAW_CLIPS)
+    rows = raw.filter(pa.compute.equal(raw["shard"], shard)).to_pylist()
+    rejected: list[dict[str, Any]] = []
+    batch: list[dict[str, Any]] = []
+    with (
+        tables.writer(audio_path, tables.AUDIO, provenance) as out,
+        ThreadPoolExecutor(max_workers=max(1, threads)) as pool,
+    ):
+        work = _in_order(pool, lambda row: _ingest_one(root, row, dataset, options), rows, ahead=4 * threads + 4)
+        for row, done in progress(work):
+            try:
+                batch.append(done.result())
+            except ClipRejected as error:
+                rejected.append(
+                    {key: row[key] for key in ("clip_id", "label", "source")}
+                    | {"dataset": dataset, "reason": error.reason, "detail": error.detail}
+                )
+            if len(batch) >= ROW_GROUP_CLIPS:
+                out.write(batch)
+                batch = []
+        out.write(batch)
+    tables.write(rejected_path, tables.REJECTED, rejected, provenance)
+    log.info("shard %d of %s: %d clips, %d rejected", shard, dataset, len(rows) - len(rejected), len(rejected))
+
+
+class TooManyRejected(ValueError):
+    """More clips were rejected than the config allows."""
+
+
+def collect_clips(
+    clips_path: Path,
+    rejected_path: Path,
+    *,
+    dataset: str,
+    manifest: Path,
+    audio: Sequence[Path],
+    rejected: Sequence[Path],
+    max_rejected: float,
+    duplicates: str,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Join the shards' rows into the dataset's clip table, without the audio.
+
+    Equal audio (by hash of the stored samples) is a leak wherever a split parts it, so with
+    ``duplicates="reject"`` only the first of equal clips, by id, stays.
+
+    Raises:
+        TooManyRejected: the rejected part exceeds ``max_rejected``; both tables are written first, so that
+            the reasons can be read.
+        ValueError: no clip is left.
+    """
+    columns = [name for name in tables.CLIPS.columns if name != "class_id"]
+    clips = tables.read(list(audio), columns=columns).sort_by("clip_id")
+    raw = tables.read(manifest, tables.RAW_CLIPS, columns=["clip_id", "class_id"])
+    class_of = dict(zip(raw["clip_id"].to_pylist(), raw["class_id"].to_pylist(), strict=True))
+    ids = [class_of[clip_id] for clip_id in clips["clip_id"].to_pylist()]
+    clips = clips.append_column("class_id", pa.array(ids, pa.int32()))
+    refused = tables.read(list(rejected), tables.REJECTED).to_pylist()
+    if duplicates == "reject":
+        first: dict[str, str] = {}
+        keep = []
+        for clip_id, label, source, digest in zip(
+            *(clips[name].to_pylist() for name in ("clip_id", "label", "source", "sha256")), strict=True
+        ):
+            original = first.setdefault(digest, clip_id)
+            keep.append(original == clip_id)
+            if original != clip_id:
+                refused.append(
+                    {
+                        "dataset": dataset, "clip_id": clip_id, "label": label, "source": source,
+                        "reason": "duplicate", "detail": f"the same samples as {original}",
+                    }  # fmt: skip
+                )
+        clips = clips.filter(pa.array(keep, type=pa.bool_()))
+    tables.write(rejected_path, tables.REJECTED, refused, provenance)
+    total = clips.num_rows + len(refused)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r["reason"] for r in refused).most_common())
+    if not clips.num_rows:
+        raise ValueError(f"dataset {dataset}: no clip is left of {total} ({reasons or 'no audio files found'})")
+    if len(refused) > max_rejected * total:
+        # Snakemake removes the outputs of a failed job, so the reasons go into the message and the log.
+        for row in refused:
+            log.error("rejected %s: %s (%s)", row["source"], row["reason"], row["detail"])
+        raise TooManyRejected(
+            f"dataset {dataset}: {len(refused)} of {total} clips rejected ({reasons}), more than "
+            f"max_rejected = {max_rejected:.0%}; mend the files listed in the log, or raise "
+            f"datasets.{dataset}.max_rejected"
+        )
+    tables.write(clips_path, tables.CLIPS, clips, provenance)
+    log.info("%s: %d clips, %d rejected (%s)", dataset, clips.num_rows, len(refused), reasons or "none")

@@ -1,0 +1,107 @@
+"""A dataset's classes as a table, and the vectors made of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from foley import tables
+from foley.classes.table import ClassInfo, ClassTable, from_labels, read_class_table
+from foley.classes.vectors import class_vectors
+
+log = logging.getLogger(__name__)
+
+
+def describe_classes(
+    output: Path, *, clips: Path, class_table: Path | None, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Write what is known of each class that has clips.
+
+    Args:
+        class_table: YAML (see `foley.classes.table`); without it a class's words are those of its label.
+
+    Raises:
+        ValueError: labels of clips that the class table does not hold; names them.
+    """
+    rows = tables.read(clips, columns=["class_id", "label"]).to_pylist()
+    ids = {row["label"]: row["class_id"] for row in rows}
+    labels = sorted(ids, key=lambda label: ids[label])
+    known = read_class_table(class_table) if class_table is not None else from_labels(labels)
+    by_label = {info.label: info for info in known.classes}
+    lacking = [label for label in labels if label not in by_label]
+    if lacking:
+        raise ValueError(
+            f"{class_table} lacks the classes {lacking}, which have clips: add them, or leave `classes` out to "
+            "take the words of the labels"
+        )
+    tables.write(
+        output,
+        tables.CLASSES,
+        [
+            {
+                # The dataset's own number counts; a class table may number its classes otherwise.
+                "class_id": ids[label],
+                "label": label,
+                "words": list(by_label[label].words),
+                "synonyms": list(by_label[label].synonyms),
+                "attributes": list(by_label[label].attributes or ()) or None,
+            }
+            for label in labels
+        ],
+        provenance,
+    )
+
+
+def read_classes(path: Path) -> ClassTable:
+    """The classes table back as a class table."""
+    return ClassTable(
+        tuple(
+            ClassInfo(
+                row["class_id"],
+                row["label"],
+                tuple(row["words"]),
+                tuple(row["synonyms"]),
+                tuple(row["attributes"]) if row["attributes"] is not None else None,
+            )
+            for row in tables.read(path, tables.CLASSES).to_pylist()
+        ),
+        (),
+    )
+
+
+def embed_classes(
+    vectors_path: Path,
+    missing_path: Path,
+    *,
+    classes: Path,
+    options: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a vector for each class, and the words that had none.
+
+    Args:
+        options: keywords of `foley.classes.vectors.class_vectors`.
+    """
+    table = read_classes(classes)
+    made = class_vectors(table, **options)
+    label = {info.class_id: info.label for info in table.classes}
+    tables.write(
+        vectors_path,
+        tables.CLASS_VECTORS.with_vectors(vector=made.vectors.shape[1]),
+        pa.table(
+            {
+                "class_id": pa.array(made.class_ids, pa.int32()),
+                "label": pa.array([label[c] for c in made.class_ids], pa.string()),
+                "vector": tables.from_matrix(made.vectors),
+            }
+        ),
+        provenance,
+    )
+    missing = [{"class_id": c, "label": label[c], "word": word} for c, word in dict.fromkeys(made.missing)]
+    tables.write(missing_path, tables.MISSING_WORDS, missing, provenance)
+    if missing:
+        log.warning("%d words have no vector: %s", len(missing), [row["word"] for row in missing])

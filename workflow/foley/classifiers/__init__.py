@@ -1,0 +1,1 @@
+"""Classifiers: what learns to recognise classes from real and synthetic data."""

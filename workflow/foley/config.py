@@ -1,0 +1,271 @@
+"""The one typed config: what may stand in config.yaml, its defaults, and errors that name key and remedy.
+
+`workflow/schemas/config.schema.json` is made from these models (``make docs``); a test keeps the two equal.
+The options of a component (a dataset, generator, encoder, classifier) belong to its own file: a dataclass
+``Options`` there, checked by :func:`parse_options`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+# Ids become parts of paths (`dataset=<id>`) and of wildcards.
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConfigError(ValueError):
+    """The config is wrong; the message names the key and says what to do."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Dataset(Model):
+    """Where a dataset's audio is and how it is taken in."""
+
+    kind: str | None = Field(None, description="dataset kind; the dataset's own id when left out")
+    path: Path | None = Field(None, description="folder of the raw dataset in its published layout")
+    folder: Path | None = Field(None, description="short for `kind: folder` with this path: one sub-folder a class")
+    classes: Path | None = Field(None, description="class table (YAML) instead of the one in resources/classes")
+    shards: int = Field(8, ge=1, le=100_000, description="parts that are ingested independently")
+    sample_rate_hz: int = Field(16_000, ge=1_000, le=192_000, description="rate at which clips are stored")
+    min_duration_s: float = Field(0.1, gt=0, description="shorter clips are rejected")
+    max_duration_s: float = Field(600.0, gt=0, description="longer clips are rejected")
+    max_rejected: Fraction = Field(0.05, description="fail when more than this part of the clips is rejected")
+    duplicates: Literal["reject", "keep"] = Field("reject", description="what to do with equal audio")
+    options: dict[str, Any] = Field({}, description="options of the dataset kind")
+
+    @model_validator(mode="after")
+    def _folder_is_a_kind(self) -> Dataset:
+        if self.folder is not None and (self.path is not None or self.kind not in (None, "folder")):
+            raise ValueError("give either `folder` or `path` and `kind`, not both")
+        return self
+
+
+class Feature(Model):
+    """A feature that is extracted once per clip and stored."""
+
+    kind: str = Field("logmel", description="feature kind")
+    options: dict[str, Any] = Field({}, description="options of the feature kind")
+
+
+class Embedding(Model):
+    """A network that turns a clip into one vector: trained here on seen classes, or pretrained."""
+
+    encoder: str = Field(description="encoder kind")
+    feature: str | None = Field(None, description="feature id that a trained encoder reads")
+    weights: str | None = Field(None, description="path or URL of pretrained weights")
+    sha256: str | None = Field(None, description="hash of the weights, checked after a download")
+    seed: int = Field(0, ge=0, description="seed of the training")
+    options: dict[str, Any] = Field({}, description="options of the encoder kind")
+
+
+class ClassVectors(Model):
+    """How a class without audio is described to a model."""
+
+    kind: Literal["words", "attributes", "sentence"]
+    synonyms: bool = Field(True, description="add the synonyms of the class table to the label's words")
+    path: Path | None = Field(None, description="word vectors in word2vec format, text or binary, also .gz")
+    model: str | None = Field(None, description="sentence encoder: local folder or hub id")
+    revision: str | None = Field(None, description="pinned revision of the sentence encoder")
+    template: str = Field("the sound of {label}", description="sentence for a class")
+
+    @model_validator(mode="after")
+    def _needs(self) -> ClassVectors:
+        if self.kind == "words" and self.path is None:
+            raise ValueError("class vectors of kind `words` need `path`, a file of word vectors")
+        if self.kind == "sentence" and self.model is None:
+            raise ValueError("class vectors of kind `sentence` need `model`, a local folder or a hub id")
+        return self
+
+
+class Method(Model):
+    """A way to recognise unseen classes: a classifier, with or without a generator of embeddings."""
+
+    generator: str | None = Field(None, description="generator kind; none = no synthetic embeddings")
+    generator_options: dict[str, Any] = Field({}, description="options of the generator kind")
+    samples_per_class: int = Field(40, ge=1, description="synthetic embeddings per unseen class")
+    classifier: str = Field("ale", description="classifier kind")
+    classifier_options: dict[str, Any] = Field({}, description="options of the classifier kind")
+
+
+class RandomSplits(Model):
+    """Splits for datasets that have no published ones: folds of classes, drawn by seed."""
+
+    count: int = Field(4, ge=1, description="number of splits fold0, fold1, …")
+    unseen_fraction: float = Field(0.25, gt=0, lt=1, description="part of the classes left out in each")
+    seed: int = Field(0, ge=0)
+
+
+class ZeroShot(Model):
+    """The zero-shot study: which datasets, embeddings, class vectors and methods are crossed."""
+
+    datasets: list[Id] = Field([], description="dataset ids")
+    splits: list[Id] | None = Field(None, description="splits to run; all of the dataset when left out")
+    random_splits: RandomSplits = RandomSplits()
+    embeddings: list[Id] = Field([], description="embedding ids")
+    class_vectors: list[Id] = Field([], description="class-vector ids")
+    methods: list[Id] = Field([], description="method ids, in the order of the report")
+    baseline: Id = Field("ale", description="method without synthetic data that gains are measured against")
+    seeds: int = Field(10, ge=1, description="seeds per method, trained as one batched model")
+    seed: int = Field(0, ge=0, description="first seed, and seed of the partition and of the bootstrap")
+    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="part of each seen class for early stopping")
+    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="part of each seen class for the generalised test")
+    bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
+
+
+class Report(Model):
+    """What the page shows."""
+
+    title: str = "Foley"
+    clips_per_class: int = Field(2, ge=0, description="real clips per class in the gallery")
+    clip_seconds: float = Field(4.0, gt=0, description="clips are cut to this length in the gallery")
+    map_points: int = Field(1200, ge=10, description="points in the embedding map")
+
+
+class Config(Model):
+    """config.yaml."""
+
+    results: str = Field("results", description="folder of all outputs")
+    cache: str = Field(".foley", description="folder of downloads, checkpoints and fingerprints")
+    datasets: dict[Id, Dataset] = Field({}, description="datasets by id")
+    features: dict[Id, Feature] = Field({}, description="features by id")
+    embeddings: dict[Id, Embedding] = Field({}, description="embeddings by id")
+    class_vectors: dict[Id, ClassVectors] = Field({}, description="class vectors by id")
+    methods: dict[Id, Method] = Field({}, description="methods by id")
+    zero_shot: ZeroShot | None = Field(None, description="the zero-shot study; null leaves it out")
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Config:
+        if self.zero_shot is not None:
+            study = self.zero_shot
+            for key, names, known in (
+                ("datasets", study.datasets, self.datasets),
+                ("embeddings", study.embeddings, self.embeddings),
+                ("class_vectors", study.class_vectors, self.class_vectors),
+                ("methods", study.methods, self.methods),
+            ):
+                for name in names:
+                    if name not in known:
+                        raise ValueError(unknown_name(f"zero_shot.{key}", name, known))
+                if not names:
+                    raise ValueError(f"zero_shot.{key} is empty: name at least one of `{key}`")
+                if len(set(names)) < len(names):
+                    raise ValueError(f"zero_shot.{key} names one twice: {names}")
+        for name, embedding in self.embeddings.items():
+            if embedding.feature is not None and embedding.feature not in self.features:
+                raise ValueError(unknown_name(f"embeddings.{name}.feature", embedding.feature, self.features))
+        return self
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean `x`?)`` or the list of what is known."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"known: {', '.join(f'`{k}`' for k in sorted(known)) or 'none'}"
+
+
+def unknown_name(key: str, name: str, known: Iterable[str]) -> str:
+    return f"{key} names `{name}`, which is not configured; {did_you_mean(name, known)}"
+
+
+class _Each:
+    """Marks that the next part of a location is a free id."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if _is_model(annotation):
+        return [annotation]
+    found: list[Any] = []
+    for argument in getattr(annotation, "__args__", ()):
+        found += _models_in(argument)
+    return found
+
+
+def _allowed(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        if isinstance(model, _Each):
+            model = model.model
+            continue
+        if not _is_model(model) or part not in model.model_fields:
+            return []
+        annotation = model.model_fields[part].annotation
+        found = _models_in(annotation)
+        if not found:
+            return []
+        model = _Each(found[0]) if str(annotation).startswith("dict[") else found[0]
+    return list(model.model_fields) if _is_model(model) else []
+
+
+def _explain(error: ValidationError, where: str = "") -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        location = tuple(item["loc"])
+        key = ".".join([*([where] if where else []), *map(str, location)])
+        if item["type"] == "extra_forbidden":
+            hint = did_you_mean(str(location[-1]), _allowed(location[:-1]))
+            lines.append(f"unknown key `{key}`; {hint}")
+            continue
+        message = re.sub(r"^(Value error|Assertion failed), ", "", item["msg"])
+        got = item.get("input")
+        shown = f" (got {got!r})" if isinstance(got, str | int | float | bool | type(None)) else ""
+        lines.append(f"`{key}`: {message}{shown}" if key else message)
+    return "config: " + "\n        ".join(lines)
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """Check a raw config mapping.
+
+    Raises:
+        ConfigError: unknown keys (with a "did you mean"), wrong types, dangling names.
+    """
+    try:
+        return Config.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def parse_options(options_class: type, given: Mapping[str, Any], where: str) -> Any:
+    """A component's options as its dataclass.
+
+    Raises:
+        ConfigError: unknown keys or wrong types; ``where`` is the key of the options in the config.
+    """
+    if not dataclasses.is_dataclass(options_class):
+        raise TypeError(f"{options_class} is not a dataclass")
+    names = [item.name for item in dataclasses.fields(options_class)]
+    for key in given:
+        if key not in names:
+            raise ConfigError(f"config: unknown key `{where}.{key}`; {did_you_mean(str(key), names)}")
+    try:
+        return TypeAdapter(options_class).validate_python(dict(given))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from None
+    except ValueError as error:
+        raise ConfigError(f"config: `{where}`: {error}") from None
+
+
+def json_schema() -> str:
+    """The JSON schema of config.yaml, as written to workflow/schemas/config.schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"

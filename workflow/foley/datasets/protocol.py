@@ -1,0 +1,99 @@
+"""What a dataset kind tells Foley: how a raw tree becomes rows, and where it comes from."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+# What counts as audio by its name when a folder is scanned; the content decides how it is decoded.
+AUDIO_SUFFIXES = frozenset(
+    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .m4a .mp4 .aac .wma".split()
+)
+
+
+@dataclass(frozen=True)
+class RawClip:
+    """One raw audio file and what its dataset says of it (see `tables.RAW_CLIPS`)."""
+
+    clip_id: str
+    source: str
+    label: str
+    recording_id: str
+    class_id: int | None = None
+    labels: tuple[str, ...] | None = None
+    split: str | None = None
+    fold: int | None = None
+    speaker_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For kinds without options."""
+
+
+class DatasetKind(ABC):
+    """A kind of dataset. A new one is a sub-class in a file of its own and one line in `registry.py`."""
+
+    title: ClassVar[str]
+    licence: ClassVar[str] = "unknown"
+    citation: ClassVar[str] = ""
+    url: ClassVar[str] = ""
+    Options: ClassVar[type] = NoOptions
+    # Whether the raw tree is made by a rule (`generate`) instead of lying on disk.
+    generated: ClassVar[bool] = False
+
+    def __init__(self, options: Any = None) -> None:
+        self.options = options if options is not None else self.Options()
+
+    def check(self, root: Path) -> None:
+        """Raise FileNotFoundError, naming what lacks and the remedy, when ``root`` is not such a dataset."""
+        if not root.is_dir():
+            raise FileNotFoundError(f"{self.title}: no folder at {root}")
+
+    @abstractmethod
+    def scan(self, root: Path) -> list[RawClip]:
+        """All raw clips below ``root``, without opening audio."""
+
+    def generate(self, root: Path, progress: Any) -> None:
+        """Write the raw tree below ``root`` (kinds with ``generated`` only)."""
+        raise TypeError(f"{self.title} is not a generated dataset; it is read from its `path`")
+
+
+def audio_files(root: Path) -> list[Path]:
+    """Audio files below ``root`` by their suffix, sorted; hidden files and folders are left out."""
+    found = []
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        if any(part.startswith(".") or part == "__MACOSX" for part in relative.parts):
+            continue
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+            found.append(path)
+    return found
+
+
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+    """Files by stem, so that a table that names `x.wav` finds `x.ogg`.
+
+    Raises:
+        ValueError: two files share a stem.
+    """
+    found: dict[str, Path] = {}
+    for path in files:
+        if path.stem in found:
+            raise ValueError(f"two files for one clip: {found[path.stem]} and {path}; remove one")
+        found[path.stem] = path
+    return found
+
+
+def recording_of(stem: str, pattern: str | None) -> str | None:
+    """The group ``recording`` (or the first) of ``pattern`` in ``stem``, or None."""
+    if pattern is None:
+        return None
+    match = re.match(pattern, stem)
+    if match is None:
+        return None
+    return match.groupdict().get("recording") or (match.group(1) if match.groups() else match.group(0))

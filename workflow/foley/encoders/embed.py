@@ -1,0 +1,119 @@
+"""Clips -> embeddings: by an encoder trained on a split's seen classes, or by a pretrained one."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from foley import tables
+from foley.audio.decode import resample
+from foley.audio.ingest import Progress
+from foley.audio.store import iter_waveforms
+from foley.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def _embedding_table(clip_ids: Any, windows: Any, vectors: np.ndarray) -> pa.Table:
+    return pa.table(
+        {
+            "clip_id": pa.array(clip_ids, pa.string()),
+            "window": pa.array(windows, pa.int32()),
+            "vector": tables.from_matrix(vectors),
+        }
+    )
+
+
+def train_and_embed(
+    embeddings_path: Path,
+    weights_path: Path,
+    history_path: Path,
+    *,
+    features: Sequence[Path],
+    partition: Path,
+    encoder: Any,
+    threads: int = 1,
+    checkpoints: Path | None = None,
+    facts: Any = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Train ``encoder`` on the seen classes of one split and embed every clip of the dataset.
+
+    Unseen classes stay unseen: their clips are embedded, but neither trained nor validated on.
+
+    Args:
+        features: shards of one stored feature.
+        partition: the split's roles.
+        facts: what the result depends on beside the data, for resuming.
+    """
+    torch.set_num_threads(threads)
+    shape = tables.provenance(features[0])["shape"]
+    table = tables.read(list(features), columns=["clip_id", "window", "vector"])
+    matrix = tables.to_matrix(table["vector"]).reshape(table.num_rows, *shape)
+    clip_ids, windows = table["clip_id"].to_pylist(), table["window"].to_numpy()
+    # Shards come one after the other; the order of clips must not depend on their number.
+    order = np.lexsort((windows, np.array(clip_ids, dtype=object)))
+    clip_ids, windows, matrix = [clip_ids[i] for i in order], windows[order], matrix[order]
+    parts = tables.read(partition, tables.PARTITION)
+    role = dict(zip(parts["clip_id"].to_pylist(), parts["role"].to_pylist(), strict=True))
+    class_of = dict(zip(parts["clip_id"].to_pylist(), parts["class_id"].to_pylist(), strict=True))
+    seen = sorted({class_of[c] for c, r in role.items() if r.startswith("seen")})
+    number = {class_id: row for row, class_id in enumerate(seen)}
+    labels = np.array([number.get(class_of.get(c, -1), -1) for c in clip_ids])
+    roles = np.array([role.get(c, "excluded") for c in clip_ids])
+    train, validation = (np.flatnonzero(roles == name) for name in ("seen_train", "seen_validation"))
+    checkpoint = None
+    if checkpoints is not None:
+        checkpoint = Checkpoint(checkpoints, [facts, list(seen)], matrix, labels, train, validation)
+    history = encoder.fit(
+        matrix, labels, train, validation, classes=len(seen), checkpoint=checkpoint
+    )
+    log.info("kept epoch %d of %d", history.best_epoch, history.rows[-1][0])
+    # Clips that no table knows (rejected as duplicates after ingest) are left out.
+    known = np.array([c in role for c in clip_ids])
+    vectors = encoder.embed(matrix[known])
+    encoder.save(weights_path)
+    tables.write(history_path, tables.HISTORY, history.as_rows(), provenance)
+    table = _embedding_table([c for c, k in zip(clip_ids, known, strict=True) if k], windows[known], vectors)
+    tables.write(embeddings_path, tables.EMBEDDINGS.with_vectors(vector=vectors.shape[1]), table, provenance)
+    if checkpoint is not None:
+        checkpoint.discard()
+
+
+def embed_shard(
+    output: Path,
+    *,
+    audio: Path,
+    target: str,
+    weights: Path,
+    batch_size: int = 16,
+    threads: int = 1,
+    progress: Progress = iter,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Embed one shard of clips with a pretrained encoder (``target``, ``module:Class``, its module has ``load``).
+
+    Clips of one length go through together, so that no clip's embedding depends on padding.
+    """
+    torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = import_module(target.partition(":")[0]).load(weights, device)
+    with tables.writer(output, tables.EMBEDDINGS.with_vectors(vector=encoder.dim), provenance) as out:
+        for ids, waveforms, rate in progress(iter_waveforms(audio, batch_size=batch_size)):
+            by_length: dict[int, list[int]] = defaultdict(list)
+            resampled = [resample(samples, rate, encoder.sample_rate_hz) for samples in waveforms]
+            for row, samples in enumerate(resampled):
+                by_length[len(samples)].append(row)
+            vectors = np.empty((len(ids), encoder.dim), dtype=np.float32)
+            for rows in by_length.values():
+                batch = torch.from_numpy(np.stack([resampled[row] for row in rows]))
+                vectors[rows] = encoder.embed(batch.to(device)).float().cpu().numpy()
+            out.write(_embedding_table(ids, np.zeros(len(ids), dtype=np.int32), vectors))

@@ -1,0 +1,9 @@
+"""Encoder kinds by name: one line each. Trained ones learn from a stored feature, pretrained ones bring weights."""
+
+TRAINED_KINDS = {
+    "yamnet": "foley.encoders.yamnet:YAMNetEncoder",
+}
+
+PRETRAINED_KINDS = {
+    "efficientat": "foley.encoders.efficientat:EfficientAT",
+}

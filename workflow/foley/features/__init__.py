@@ -1,0 +1,1 @@
+"""Features: clip -> array, extracted once and stored."""

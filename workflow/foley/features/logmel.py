@@ -1,0 +1,96 @@
+"""Log-mel spectrograms, in batches, on CPU or GPU.
+
+Defaults are YAMNet's front end as the ZeroDiffusion study uses it (arXiv 2412.03771): 16 kHz, magnitude STFT of
+25 ms every 10 ms, 64 mel bands from 125 to 7500 Hz, log(mel + 0.01), the first 4.8 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from foley.audio.decode import resample
+
+
+@dataclass(frozen=True)
+class LogMelOptions:
+    """Parameters of a log-mel spectrogram; frequencies in Hz, times in seconds."""
+
+    sample_rate_hz: int = 16_000
+    n_fft: int = 512
+    win_length: int = 400
+    hop_length: int = 160
+    n_mels: int = 64
+    f_min_hz: float = 125.0
+    f_max_hz: float = 7500.0
+    power: float = 1.0
+    log_offset: float = 0.01
+    window_s: float = 4.8
+    max_windows: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.f_min_hz < self.f_max_hz <= self.sample_rate_hz / 2:
+            raise ValueError(
+                f"mel bands from {self.f_min_hz} to {self.f_max_hz} Hz do not fit {self.sample_rate_hz} Hz audio"
+            )
+        if self.win_length > self.n_fft:
+            raise ValueError(f"win_length {self.win_length} exceeds n_fft {self.n_fft}")
+        if self.max_windows < 1 or self.window_s <= 0 or self.log_offset <= 0:
+            raise ValueError("max_windows, window_s and log_offset must be positive")
+
+
+class LogMel(nn.Module):
+    """Waveforms -> log-mel windows."""
+
+    Options = LogMelOptions
+
+    def __init__(self, options: LogMelOptions | None = None) -> None:
+        super().__init__()
+        self.options = o = options if options is not None else LogMelOptions()
+        self.frames = max(1, round(o.window_s * o.sample_rate_hz / o.hop_length))
+        # Just enough samples for that many frames without padding at the edges.
+        self.window_samples = (self.frames - 1) * o.hop_length + o.n_fft
+        self.register_buffer("window", torch.hann_window(o.win_length))
+        banks = melscale_fbanks(o.n_fft // 2 + 1, o.f_min_hz, o.f_max_hz, o.n_mels, o.sample_rate_hz)
+        self.register_buffer("banks", banks)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(frames, mel bands) of one window."""
+        return self.frames, self.options.n_mels
+
+    def windows(self, samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+        """One clip [T] at any rate -> its windows [W, window_samples], the last one padded with zeros."""
+        o = self.options
+        if sample_rate_hz != o.sample_rate_hz:
+            samples = resample(samples, sample_rate_hz, o.sample_rate_hz)
+        step = self.frames * o.hop_length
+        count = min(o.max_windows, max(1, -(-len(samples) // step)))
+        out = np.zeros((count, self.window_samples), dtype=np.float32)
+        for number in range(count):
+            part = samples[number * step : number * step + self.window_samples]
+            out[number, : len(part)] = part
+        return out
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """[B, window_samples] float32 -> [B, frames, n_mels]."""
+        o = self.options
+        spectrum = torch.stft(
+            windows, o.n_fft, o.hop_length, o.win_length, self.window, center=False, return_complex=True
+        )
+        magnitude = spectrum.abs() if o.power == 1.0 else spectrum.abs().pow(o.power)
+        mel = magnitude.transpose(1, 2) @ self.banks
+        return (mel + o.log_offset).log_()
+
+    @torch.inference_mode()
+    def extract(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
+        """Clips [T_i] -> (features [N, frames * n_mels] float32, number of windows of each clip [clips])."""
+        parts = [self.windows(samples, sample_rate_hz) for samples in waveforms]
+        batch = torch.from_numpy(np.concatenate(parts)).to(self.banks.device)
+        features = self(batch).flatten(1).cpu().numpy()
+        return features, np.array([len(part) for part in parts])

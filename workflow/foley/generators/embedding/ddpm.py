@@ -1,0 +1,203 @@
+"""A denoising diffusion model on embeddings, ZeroDiffusion's second generator.
+
+Ho et al. 2020 with a linear schedule from 1e-4 to 0.02 over 1,000 steps; the network is the authors' (an MLP on
+the noisy embedding, a sinusoidal time embedding and an embedded class vector, predicting the noise; layer norm,
+leaky ReLU). Published settings: hidden 64, one layer, no dropout, Adam 1e-5 with weight decay 1e-4, batch 128, 200
+epochs, samples clamped to [-1, 1] at each step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foley.generators.embedding.protocol import SeenData
+from foley.runtime.seeds import SeedStreams
+from foley.training.batched import (
+    BatchedLayerNorm,
+    BatchedLinear,
+    adam,
+    clip_gradients_per_seed,
+    dropout,
+    shuffled_batches,
+)
+from foley.training.checkpoint import Checkpoint
+from foley.training.loop import History, choose_device, fit
+
+
+@dataclass(frozen=True)
+class DDPMOptions:
+    """The published settings. ``clamp``: samples are held in [-1, 1] at each step, as published."""
+
+    hidden: int = 64
+    layers: int = 1
+    steps: int = 1000
+    dropout: float = 0.0
+    epochs: int = 200
+    batch_size: int = 128
+    learning_rate: float = 1e-5
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    clamp: bool = True
+
+    def __post_init__(self) -> None:
+        if self.hidden < 4 or self.hidden % 2 or self.layers < 1 or self.steps < 2:
+            raise ValueError("hidden must be even and at least 4, layers at least 1, steps at least 2")
+
+
+class NoiseSchedule(nn.Module):
+    """The constants of a linear schedule [steps]."""
+
+    def __init__(self, options: DDPMOptions) -> None:
+        super().__init__()
+        betas = torch.linspace(options.beta_start, options.beta_end, options.steps, dtype=torch.float64)
+        alphas = 1 - betas
+        bar = alphas.cumprod(0)
+        previous = torch.cat([torch.ones(1, dtype=torch.float64), bar[:-1]])
+        for name, value in {
+            "signal": bar.sqrt(),
+            "noise": (1 - bar).sqrt(),
+            # Mean and deviation of a reverse step: equation 11 of Ho et al., and the posterior's variance.
+            "scale": 1 / alphas.sqrt(),
+            "remove": betas / (1 - bar).sqrt(),
+            "deviation": (betas * (1 - previous) / (1 - bar)).sqrt(),
+        }.items():
+            self.register_buffer(name, value.float())
+
+
+def time_embedding(steps: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding of step numbers [...] -> [..., dim] (Vaswani et al. 2017)."""
+    half = dim // 2
+    rates = torch.exp(torch.arange(half, device=steps.device) * (-math.log(10_000) / (half - 1)))
+    angles = steps.unsqueeze(-1).float() * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class _NoisePredictor(nn.Module):
+    def __init__(self, streams: SeedStreams, dim: int, condition: int, options: DDPMOptions) -> None:
+        super().__init__()
+        hidden, wide = options.hidden, 2 * options.hidden
+        self.hidden = hidden
+        self.time = nn.ModuleList([BatchedLinear(streams, hidden, wide), BatchedLinear(streams, wide, wide)])
+        self.condition = nn.ModuleList(
+            [BatchedLinear(streams, condition, hidden), BatchedLinear(streams, hidden, wide)]
+        )
+        sizes = [dim + 2 * wide, *[hidden] * options.layers]
+        self.layers = nn.ModuleList(
+            [BatchedLinear(streams, a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        )
+        self.norms = nn.ModuleList([BatchedLayerNorm(len(streams), hidden) for _ in self.layers])
+        self.out = BatchedLinear(streams, hidden, dim)
+
+    def forward(self, x: Tensor, steps: Tensor, condition: Tensor, keep: Tensor | None, p_drop: float) -> Tensor:
+        """[S, B, D], steps [S, B], [S, B, A] -> predicted noise [S, B, D]; ``keep`` [S, layers, B, hidden]."""
+        t = self.time[1](functional.leaky_relu(self.time[0](time_embedding(steps, self.hidden))))
+        c = self.condition[1](functional.leaky_relu(self.condition[0](condition)))
+        h = torch.cat([x, t, c], dim=2)
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            h = functional.leaky_relu(norm(layer(h)))
+            if keep is not None:
+                h = dropout(h, keep[:, number], p_drop)
+        return self.out(h)
+
+
+@dataclass
+class _Batch:
+    rows: Tensor
+    steps: Tensor
+    noise: Tensor
+    keep: Tensor | None
+
+
+class DDPM:
+    """See the module. All seeds are one batched model."""
+
+    Options = DDPMOptions
+
+    def __init__(self, options: DDPMOptions, seeds: Sequence[int]) -> None:
+        self.options = options
+        self.seeds = list(seeds)
+        self.device = choose_device()
+        self.model: _NoisePredictor | None = None
+        self.schedule = NoiseSchedule(options).to(self.device)
+        self.dim = 0
+        self.history = History()
+
+    def fit(self, data: SeenData, *, checkpoints: Path | None = None, facts: Any = None) -> None:
+        o = self.options
+        x, classes, vectors = (t.to(self.device) for t in (data.embeddings, data.classes, data.vectors))
+        rows, self.dim = x.shape
+        streams = SeedStreams(self.seeds, "ddpm", "initialise")
+        model = _NoisePredictor(streams, self.dim, vectors.shape[1], o).to(self.device)
+        self.model = model
+
+        def batches(epoch: int) -> list[_Batch]:
+            streams = SeedStreams(self.seeds, "ddpm", "epoch", epoch)
+            found = []
+            for part in shuffled_batches(streams, rows, o.batch_size):
+                size = part.shape[1]
+                steps, noise = streams.integers(o.steps, size), streams.normal(size, self.dim)
+                keep = streams.uniform(o.layers, size, o.hidden).to(self.device) if o.dropout else None
+                found.append(
+                    _Batch(part.to(self.device), steps.to(self.device), noise.to(self.device), keep)
+                )
+            return found
+
+        def loss(batch: _Batch) -> Tensor:
+            signal = self.schedule.signal[batch.steps].unsqueeze(2)
+            spread = self.schedule.noise[batch.steps].unsqueeze(2)
+            noisy = signal * x[batch.rows] + spread * batch.noise
+            predicted = model(noisy, batch.steps, vectors[classes[batch.rows]], batch.keep, o.dropout)
+            return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
+
+        checkpoint = (
+            Checkpoint(checkpoints, [facts, repr(o), self.seeds], x.cpu().numpy(), vectors.cpu().numpy())
+            if checkpoints is not None
+            else None
+        )
+        self.history = fit(
+            model,
+            adam(model, o.learning_rate, o.weight_decay),
+            batches=batches,
+            loss=loss,
+            epochs=o.epochs,
+            seed=0,
+            before_step=clip_gradients_per_seed(o.max_grad_norm),
+            checkpoint=checkpoint,
+            name="ddpm",
+        )
+
+    @torch.inference_mode()
+    def sample(self, vectors: Tensor, count: int) -> Tensor:
+        if self.model is None:
+            raise RuntimeError("fit() first")
+        self.model.eval()
+        vectors = vectors.to(self.device)
+        seeds, classes = len(self.seeds), len(vectors)
+        streams = [SeedStreams(self.seeds, "ddpm", "sample", number) for number in range(classes)]
+
+        def draw() -> Tensor:
+            noise = torch.cat([stream.normal(count, self.dim) for stream in streams], dim=1)
+            return noise.to(self.device)
+
+        condition = vectors.repeat_interleave(count, dim=0).expand(seeds, -1, -1)
+        x = draw()
+        s = self.schedule
+        for step in reversed(range(self.options.steps)):
+            at = torch.full(x.shape[:2], step, device=self.device)
+            noise = self.model(x, at, condition, None, 0.0)
+            x = s.scale[step] * (x - s.remove[step] * noise)
+            if step:
+                x = x + s.deviation[step] * draw()
+            if self.options.clamp:
+                x = x.clamp(-1, 1)
+        return x.view(seeds, classes, count, self.dim).cpu()

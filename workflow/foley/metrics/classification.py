@@ -1,0 +1,62 @@
+"""Accuracy, recall, precision and the generalised zero-shot harmonic mean, for many seeds at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foley.metrics.bootstrap import Resamples
+
+
+def one_hot(classes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Class ids [N] -> membership [N, C] in the order of ``known``."""
+    return classes[:, None] == known[None, :]
+
+
+def accuracy(correct: np.ndarray) -> np.ndarray:
+    """Correct [seeds, N] -> accuracy of each seed [seeds]."""
+    return correct.mean(axis=1)
+
+
+def recalls(correct: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Correct [seeds, N] and true ids [N] -> recall of each class [seeds, C]; NaN for a class without clips."""
+    member = one_hot(truth, known).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return (correct @ member) / member.sum(axis=0)
+
+
+def precisions(correct: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Correct and predicted ids [seeds, N] -> precision of each class [seeds, C]; NaN where it was never said."""
+    said = predicted[:, :, None] == known[None, None, :]
+    with np.errstate(invalid="ignore"):
+        return (correct[:, :, None] & said).sum(axis=1) / said.sum(axis=1)
+
+
+def harmonic_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """2ab / (a + b), zero where both are."""
+    total = a + b
+    return np.divide(2 * a * b, total, out=np.zeros_like(total, dtype=np.float64), where=total > 0)
+
+
+def accuracy_draws(correct: np.ndarray, resamples: Resamples) -> np.ndarray:
+    """Correct [seeds, N] -> accuracy in each draw, averaged over seeds [draws]."""
+    per_clip = correct.mean(axis=0)
+    return resamples.sums(per_clip) / resamples.sums(np.ones_like(per_clip))
+
+
+def recall_draws(correct: np.ndarray, truth: np.ndarray, known: np.ndarray, resamples: Resamples) -> np.ndarray:
+    """Recall of each class in each draw, averaged over seeds [draws, C]; NaN where no clip of it was drawn."""
+    member = one_hot(truth, known).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return resamples.sums(member * correct.mean(axis=0)[:, None]) / resamples.sums(member)
+
+
+def macro_draws_per_seed(
+    correct: np.ndarray, truth: np.ndarray, known: np.ndarray, resamples: Resamples
+) -> np.ndarray:
+    """Mean recall over classes in each draw, seed by seed [seeds, draws]."""
+    member = one_hot(truth, known).astype(np.float64)
+    counts = resamples.sums(member)
+    with np.errstate(invalid="ignore"):
+        return np.stack(
+            [np.nanmean(resamples.sums(member * seed[:, None]) / counts, axis=1) for seed in correct]
+        )

@@ -1,0 +1,90 @@
+"""The verdict: does synthetic data help, by how much, and how sure is that?
+
+Every method is judged, in the order of the configuration; none is picked by its result on test data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from foley.report.scores import MEAN, Score, ScoreBook, System
+
+GAIN = "gain_over_"
+SPELT_OUT = 4  # comparisons that a reader takes in as sentences; more become a count and a table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One method against its baseline on one dataset."""
+
+    split: str
+    system: System
+    baseline: str
+    gain: Score
+    before: Score | None
+    after: Score | None
+
+    @property
+    def outcome(self) -> str:
+        """``helps`` or ``hurts`` where the interval excludes 0, else ``unclear`` (also without an interval)."""
+        if self.gain.low is None or self.gain.high is None:
+            return "unclear"
+        return "helps" if self.gain.low > 0 else "hurts" if self.gain.high < 0 else "unclear"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All findings on one dataset of one study, with the sentence that sums them up."""
+
+    study: str
+    dataset: str
+    findings: tuple[Finding, ...]
+    summary: str
+
+    @property
+    def spelt_out(self) -> bool:
+        return len(self.findings) <= SPELT_OUT
+
+
+def verdicts(book: ScoreBook) -> list[Verdict]:
+    """One verdict per study and dataset that has gains over a baseline.
+
+    The mean over splits counts where the study stored one; else every split is a finding of its own.
+    """
+    found = []
+    for study in book.studies():
+        for dataset in book.datasets(study):
+            findings = _findings(book, study, dataset)
+            if findings:
+                found.append(Verdict(study, dataset, tuple(findings), _summary(findings)))
+    return found
+
+
+def _findings(book: ScoreBook, study: str, dataset: str) -> list[Finding]:
+    findings = []
+    for metric in (m for m in book.metrics(study, dataset) if m.startswith(GAIN)):
+        baseline = metric.removeprefix(GAIN)
+        for system in book.systems(study, dataset, [metric]):
+            splits = [s for s in book.splits(study, dataset) if book.get(study, dataset, s, system, metric)]
+            for split in [MEAN] if MEAN in splits else splits:
+                gain = book.get(study, dataset, split, system, metric)
+                if gain is None or system.method == baseline:
+                    continue
+                before = book.get(study, dataset, split, System(baseline, system.variant), "accuracy")
+                after = book.get(study, dataset, split, system, "accuracy")
+                findings.append(Finding(split, system, baseline, gain, before, after))
+    return findings
+
+
+def _summary(findings: list[Finding]) -> str:
+    """How the comparisons came out, in a clause: `helps in 1 of 2 comparisons, no clear effect in 1`."""
+    count, total = Counter(f.outcome for f in findings), len(findings)
+    if total == 1:
+        return {"helps": "helps", "hurts": "hurts", "unclear": "has no clear effect"}[findings[0].outcome]
+    words = {"helps": "helps in", "hurts": "hurts in", "unclear": "has no clear effect in"}
+    parts = [f"{words[outcome]} {count[outcome]}" for outcome in words if count[outcome]]
+    if len(parts) == 1:
+        return f"{words[findings[0].outcome]} {'both' if total == 2 else f'all {total}'} comparisons"
+    parts[0] += f" of {total} comparisons"
+    return ", ".join(parts[:-1]) + " and " + parts[-1]

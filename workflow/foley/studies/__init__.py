@@ -1,0 +1,1 @@
+"""Studies: what is trained on what, and which table rows come out. One file each."""

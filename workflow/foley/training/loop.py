@@ -1,0 +1,195 @@
+"""The one training loop: epochs over batches, validation, early stopping, mixed precision, resume.
+
+Random numbers of an epoch depend on the seed and the epoch alone, so a run that continues from a checkpoint
+gives the numbers of a run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from foley.runtime.seeds import derive
+from foley.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class NonFiniteLoss(FloatingPointError):
+    """The loss became NaN or infinite; training stops rather than go on with a broken model."""
+
+
+@dataclass
+class EarlyStopping:
+    """Stop after ``patience`` epochs without a better ``quantity``, and keep the best weights."""
+
+    quantity: str
+    patience: int
+    higher_is_better: bool = False
+
+
+@dataclass
+class History:
+    """What was measured: ``rows`` of (epoch from 1, quantity, value), and the epoch whose weights were kept."""
+
+    rows: list[tuple[int, str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        return [{"epoch": e, "quantity": q, "value": v} for e, q, v in self.rows]
+
+    def last(self, quantity: str) -> float:
+        return next(value for _, name, value in reversed(self.rows) if name == quantity)
+
+
+def choose_device() -> torch.device:
+    """CUDA when a device was leased, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """The dtype of mixed precision, or None for plain float32.
+
+    ``auto`` takes bfloat16 where the hardware multiplies it natively: on CUDA and on CPUs with AMX tiles.
+    """
+    if precision == "float32":
+        return None
+    if precision == "bfloat16" or device.type == "cuda":
+        return torch.bfloat16
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else None
+
+
+def fit(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    batches: Callable[[int], Iterable[Any]],
+    loss: Callable[[Any], Tensor],
+    epochs: int,
+    seed: int,
+    validate: Callable[[], dict[str, float]] | None = None,
+    early_stopping: EarlyStopping | None = None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    before_step: Callable[[Sequence[nn.Parameter]], None] | None = None,
+    autocast: torch.dtype | None = None,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every_s: float = 30.0,
+    name: str = "training",
+) -> History:
+    """Train ``model`` in place.
+
+    Args:
+        batches: epoch (from 0) -> its batches, the same whenever it is asked.
+        loss: batch -> scalar. The model is in training mode, under autocast.
+        seed: of everything that draws from torch's global stream (dropout), anew for each epoch.
+        validate: measured after each epoch, in evaluation mode without gradients.
+        early_stopping: keeps the weights of the best epoch; without it the last epoch's stay.
+        scheduler: stepped after each batch.
+        before_step: sees the parameters with their gradients before each step, to clip them for example.
+        autocast: dtype of mixed precision or None.
+        checkpoint: where to continue from, and where to leave off every ``checkpoint_every_s``.
+
+    Raises:
+        NonFiniteLoss: with the epoch and batch.
+    """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    device = parameters[0].device
+    history = History()
+    best: dict[str, Tensor] | None = None
+    best_value = math.nan
+    first = 0
+    saved = checkpoint.load() if checkpoint is not None else None
+    if saved is not None:
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        if scheduler is not None:
+            scheduler.load_state_dict(saved["scheduler"])
+        history = History([(int(e), str(q), float(v)) for e, q, v in saved["rows"]], int(saved["best_epoch"]))
+        best, best_value, first = saved["best"], float(saved["best_value"]), int(saved["epochs_done"])
+        log.info("%s: continues after epoch %d", name, first)
+    mixed = torch.autocast(device.type, dtype=autocast) if autocast is not None else nullcontext()
+    last_save = time.monotonic()
+    started = time.monotonic()
+    for epoch in _progress(range(first, epochs), epochs, name):
+        if early_stopping is not None and epoch - history.best_epoch >= early_stopping.patience:
+            log.info("%s: no better %s since epoch %d", name, early_stopping.quantity, history.best_epoch)
+            break
+        torch.manual_seed(derive(seed, "epoch", epoch))
+        model.train()
+        total, count = torch.zeros((), device=device), 0
+        for number, batch in enumerate(batches(epoch)):
+            optimiser.zero_grad(set_to_none=True)
+            with mixed:
+                value = loss(batch)
+            value.backward()
+            if before_step is not None:
+                before_step(parameters)
+            # A CUDA device is asked now and then only: each question waits for it.
+            if device.type == "cpu" or number % 50 == 0:
+                if not torch.isfinite(value):
+                    raise NonFiniteLoss(
+                        f"{name}: the loss is {value.item()} in epoch {epoch + 1}, batch {number}; lower the "
+                        "learning rate or use precision float32"
+                    )
+            optimiser.step()
+            if scheduler is not None:
+                scheduler.step()
+            total += value.detach()
+            count += 1
+        mean = (total / max(count, 1)).item()
+        if not math.isfinite(mean):
+            raise NonFiniteLoss(f"{name}: the mean loss is {mean} in epoch {epoch + 1}; lower the learning rate")
+        history.rows.append((epoch + 1, "loss", mean))
+        if validate is not None:
+            model.eval()
+            with torch.no_grad(), mixed:
+                measured = validate()
+            history.rows += [(epoch + 1, quantity, value) for quantity, value in measured.items()]
+            if early_stopping is not None:
+                value = measured[early_stopping.quantity]
+                better = value > best_value if early_stopping.higher_is_better else value < best_value
+                if best is None or better:
+                    best_value, history.best_epoch = value, epoch + 1
+                    best = copy.deepcopy(model.state_dict())
+        if checkpoint is not None and time.monotonic() - last_save >= checkpoint_every_s:
+            checkpoint.save(
+                {
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "scheduler": scheduler.state_dict() if scheduler is not None else None,
+                    "rows": history.rows,
+                    "best": best,
+                    "best_value": best_value,
+                    "best_epoch": history.best_epoch,
+                    "epochs_done": epoch + 1,
+                }
+            )
+            last_save = time.monotonic()
+    if best is not None:
+        model.load_state_dict(best)
+    elif early_stopping is None:
+        history.best_epoch = epochs
+    model.eval()
+    log.info("%s: %d epochs in %.1f s", name, epochs - first, time.monotonic() - started)
+    return history
+
+
+def _progress(epochs: range, total: int, name: str) -> Iterable[int]:
+    from tqdm import tqdm
+
+    return tqdm(
+        epochs, total=total, initial=epochs.start, desc=name, unit="epoch", leave=False,
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip

@@ -1,0 +1,45 @@
+# What is known of classes without audio.
+#
+#   results/clips/dataset=<id>/clips.parquet, resources/classes/<kind>.yaml
+#   -> results/clips/dataset=<id>/classes.parquet
+#   -> results/class_vectors/dataset=<id>/vectors=<id>/{class_vectors,missing_words}.parquet
+
+CLASS_VECTORS = f"{RESULTS}/class_vectors/dataset={{dataset}}/vectors={{vectors}}"
+
+
+rule describe_classes:
+    """Words, synonyms and attributes of each class that has clips."""
+    input:
+        clips=f"{CLIPS}/clips.parquet",
+        class_table=lambda wc: P.class_table(wc.dataset) or [],
+    output:
+        f"{CLIPS}/classes.parquet",
+    log:
+        f"{RESULTS}/logs/describe_classes/dataset={{dataset}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        code=code("describe_classes"),
+    script:
+        "../scripts/describe_classes.py"
+
+
+rule embed_classes:
+    """A vector for each class, from words, attributes or a sentence."""
+    input:
+        classes=f"{CLIPS}/classes.parquet",
+        words=lambda wc: P.config.class_vectors[wc.vectors].path or [],
+    output:
+        vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
+        missing=f"{CLASS_VECTORS}/missing_words.parquet",
+    log:
+        f"{RESULTS}/logs/embed_classes/dataset={{dataset}}/vectors={{vectors}}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    params:
+        options=lambda wc: P.config.class_vectors[wc.vectors].model_dump(mode="json"),
+        code=code("embed_classes"),
+    script:
+        "../scripts/embed_classes.py"

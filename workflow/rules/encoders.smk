@@ -1,0 +1,77 @@
+# Features or clips -> embeddings.
+#
+#   trained on a split's seen classes:
+#     results/features/… -> results/embeddings/dataset=<id>/embedding=<id>/split=<id>/{embeddings,history}.parquet
+#   pretrained:
+#     results/clips/dataset=<id>/audio/shard=<n>.parquet -> results/embeddings/dataset=<id>/embedding=<id>/shard=<n>.parquet
+
+EMBEDDINGS = f"{RESULTS}/embeddings/dataset={{dataset}}/embedding={{embedding}}"
+
+
+def embedding_files(wildcards):
+    """The tables that hold the embeddings of the wildcards' dataset, embedding and split."""
+    if P.is_trained(wildcards.embedding):
+        return [f"{EMBEDDINGS}/split={wildcards.split}/embeddings.parquet".format(**wildcards)]
+    return expand(
+        f"{EMBEDDINGS}/shard={{shard}}.parquet",
+        dataset=wildcards.dataset,
+        embedding=wildcards.embedding,
+        shard=P.shards(wildcards.dataset),
+    )
+
+
+rule train_encoder:
+    """Train an encoder on the seen classes of one split, and embed all clips with it."""
+    input:
+        features=lambda wc: expand(
+            f"{FEATURES}/shard={{shard}}.parquet",
+            dataset=wc.dataset,
+            feature=P.config.embeddings[wc.embedding].feature,
+            shard=P.shards(wc.dataset),
+        ),
+        partition=f"{RESULTS}/zero_shot/dataset={{dataset}}/split={{split}}/partition.parquet",
+    output:
+        embeddings=f"{EMBEDDINGS}/split={{split}}/embeddings.parquet",
+        weights=f"{EMBEDDINGS}/split={{split}}/encoder.safetensors",
+        history=f"{EMBEDDINGS}/split={{split}}/history.parquet",
+    log:
+        f"{RESULTS}/logs/train_encoder/dataset={{dataset}}/embedding={{embedding}}/split={{split}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_encoder/dataset={{dataset}}/embedding={{embedding}}/split={{split}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    # One core a training: splits run side by side, which beats sharing cores within one.
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        encoder=lambda wc: P.encoder_target(wc.embedding),
+        options=lambda wc: P.config.embeddings[wc.embedding].options,
+        seed=lambda wc: P.config.embeddings[wc.embedding].seed,
+        code=lambda wc: code("train_encoder", P.encoder_target(wc.embedding)),
+    script:
+        "../scripts/train_encoder.py"
+
+
+rule embed_clips:
+    """Embed one shard of clips with a pretrained encoder."""
+    input:
+        audio=f"{CLIPS}/audio/shard={{shard}}.parquet",
+    output:
+        f"{EMBEDDINGS}/shard={{shard}}.parquet",
+    log:
+        f"{RESULTS}/logs/embed_clips/dataset={{dataset}}/embedding={{embedding}}/shard={{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/embed_clips/dataset={{dataset}}/embedding={{embedding}}/shard={{shard}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        encoder=lambda wc: P.encoder_target(wc.embedding),
+        weights=lambda wc: P.config.embeddings[wc.embedding].weights,
+        sha256=lambda wc: P.config.embeddings[wc.embedding].sha256,
+        code=lambda wc: code("embed_clips", P.encoder_target(wc.embedding)),
+    script:
+        "../scripts/embed_clips.py"

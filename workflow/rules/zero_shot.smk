@@ -1,0 +1,167 @@
+# The zero-shot study, method by method.
+#
+#   clips -> results/zero_shot/dataset=<id>/split=<id>/{partition,references}.parquet
+#   embeddings, class vectors, partition
+#   -> …/embedding=<id>/vectors=<id>/method=<id>/{synthetic,predictions,scores}.parquet
+#   -> results/zero_shot/dataset=<id>/comparison.parquet
+
+ZERO_SHOT = f"{RESULTS}/zero_shot/dataset={{dataset}}"
+SPLIT = f"{ZERO_SHOT}/split={{split}}"
+RUN = f"{SPLIT}/embedding={{embedding}}/vectors={{vectors}}/method={{method}}"
+
+
+def runs(file, dataset):
+    """A file of every run of a dataset: all splits, embeddings, class vectors and methods."""
+    return expand(
+        f"{RUN}/{file}",
+        dataset=dataset,
+        split=P.splits(dataset),
+        embedding=P.study.embeddings,
+        vectors=P.study.class_vectors,
+        method=P.study.methods,
+    )
+
+
+def synthetic_file(wildcards):
+    """The synthetic embeddings of a method with a generator."""
+    return f"{RUN}/synthetic.parquet".format(**wildcards) if P.generator_target(wildcards.method) else []
+
+
+rule partition_clips:
+    """Give each clip its role in one split: seen (train, validation, test), unseen or excluded."""
+    input:
+        clips=f"{CLIPS}/clips.parquet",
+        splits=lambda wc: P.splits_file(wc.dataset) or [],
+    output:
+        f"{SPLIT}/partition.parquet",
+    log:
+        f"{RESULTS}/logs/partition_clips/dataset={{dataset}}/split={{split}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        random=lambda wc: None if P.splits_file(wc.dataset) else P.study.random_splits.model_dump(),
+        validation_fraction=lambda wc: P.study.validation_fraction,
+        test_fraction=lambda wc: P.study.test_fraction,
+        seed=lambda wc: P.study.seed,
+        code=code("partition_clips"),
+    script:
+        "../scripts/partition_clips.py"
+
+
+rule generate_embeddings:
+    """Train a generator on seen classes, all seeds at once, and make embeddings of the unseen ones."""
+    input:
+        embeddings=embedding_files,
+        partition=f"{SPLIT}/partition.parquet",
+        class_vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
+    output:
+        f"{RUN}/synthetic.parquet",
+    log:
+        f"{RESULTS}/logs/generate_embeddings/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/generate_embeddings/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        generator=lambda wc: P.generator_target(wc.method),
+        options=lambda wc: P.config.methods[wc.method].generator_options,
+        count=lambda wc: P.config.methods[wc.method].samples_per_class,
+        seeds=lambda wc: P.seeds,
+        code=lambda wc: code("generate_embeddings", P.generator_target(wc.method)),
+    script:
+        "../scripts/generate_embeddings.py"
+
+
+rule classify_unseen:
+    """Train the compatibility classifier on real and synthetic embeddings; predict clips of unseen classes."""
+    input:
+        embeddings=embedding_files,
+        partition=f"{SPLIT}/partition.parquet",
+        class_vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
+        synthetic=synthetic_file,
+    output:
+        f"{RUN}/predictions.parquet",
+    log:
+        f"{RESULTS}/logs/classify_unseen/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/classify_unseen/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        classifier=lambda wc: P.classifier_target(wc.method),
+        options=lambda wc: P.config.methods[wc.method].classifier_options,
+        seeds=lambda wc: P.seeds,
+        code=lambda wc: code("classify_unseen", P.classifier_target(wc.method)),
+    script:
+        "../scripts/classify_unseen.py"
+
+
+rule score_method:
+    """Accuracy, recall and precision of one method in one split, with intervals and per seed."""
+    input:
+        predictions=f"{RUN}/predictions.parquet",
+        partition=f"{SPLIT}/partition.parquet",
+    output:
+        f"{RUN}/scores.parquet",
+    log:
+        f"{RESULTS}/logs/score_method/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        draws=lambda wc: P.study.bootstrap,
+        seed=lambda wc: P.study.seed,
+        code=code("score_method"),
+    script:
+        "../scripts/score_method.py"
+
+
+rule score_references:
+    """What needs no training: chance and the majority class."""
+    input:
+        partition=f"{SPLIT}/partition.parquet",
+    output:
+        f"{SPLIT}/references.parquet",
+    log:
+        f"{RESULTS}/logs/score_references/dataset={{dataset}}/split={{split}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        code=code("score_references"),
+    script:
+        "../scripts/score_references.py"
+
+
+rule compare_methods:
+    """Means over the splits of a dataset, and paired gains over the method without synthetic data."""
+    input:
+        predictions=lambda wc: runs("predictions.parquet", wc.dataset),
+        partitions=lambda wc: expand(
+            f"{SPLIT}/partition.parquet", dataset=wc.dataset, split=P.splits(wc.dataset)
+        ),
+        references=lambda wc: expand(
+            f"{SPLIT}/references.parquet", dataset=wc.dataset, split=P.splits(wc.dataset)
+        ),
+    output:
+        f"{ZERO_SHOT}/comparison.parquet",
+    log:
+        f"{RESULTS}/logs/compare_methods/dataset={{dataset}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        splits=lambda wc: P.splits(wc.dataset),
+        baseline=lambda wc: P.study.baseline,
+        draws=lambda wc: P.study.bootstrap,
+        seed=lambda wc: P.study.seed,
+        code=code("compare_methods"),
+    script:
+        "../scripts/compare_methods.py"

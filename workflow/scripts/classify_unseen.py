@@ -1,0 +1,36 @@
+"""Train the compatibility classifier and predict clips of unseen classes."""
+
+from pathlib import Path
+
+from foley.runtime.job import run_job
+
+with run_job(snakemake) as job:
+    import torch
+    
+    from foley.config import parse_options
+    from foley.runtime.code import load
+    from foley.studies.zero_shot import classify, load_experiment, read_synthetic
+
+    torch.set_num_threads(snakemake.threads)
+    kind = load(snakemake.params.classifier)
+    experiment = load_experiment(
+        snakemake.input.embeddings, snakemake.input.partition, snakemake.input.class_vectors
+    )
+    made, seeds, wc = snakemake.input.get("synthetic"), snakemake.params.seeds, snakemake.wildcards
+    classify(
+        Path(snakemake.output[0]),
+        experiment=experiment,
+        synthetic=read_synthetic(Path(made), experiment.unseen, seeds) if made else None,
+        classifier=kind,
+        options=parse_options(kind.Options, snakemake.params.options, "methods.classifier_options"),
+        seeds=seeds,
+        labels={
+            "dataset": wc.dataset,
+            "split": wc.split,
+            "method": wc.method,
+            "variant": f"{wc.embedding}/{wc.vectors}",
+        },
+        checkpoints=Path(snakemake.config["cache"]),
+        facts=job.provenance,
+        provenance=job.provenance,
+    )

@@ -1,0 +1,20 @@
+"""Embed one shard of clips with a pretrained encoder."""
+
+from pathlib import Path
+
+from foley.runtime.job import run_job
+
+with run_job(snakemake) as job:
+    from foley.encoders.embed import embed_shard
+    from foley.encoders.weights import resolve
+
+    cache = Path(snakemake.config["cache"]) / "weights"
+    embed_shard(
+        Path(snakemake.output[0]),
+        audio=Path(snakemake.input.audio),
+        target=snakemake.params.encoder,
+        weights=resolve(snakemake.params.weights, snakemake.params.sha256, cache),
+        threads=snakemake.threads,
+        progress=job.progress,
+        provenance=job.provenance,
+    )

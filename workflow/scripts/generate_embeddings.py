@@ -1,0 +1,28 @@
+"""Train a generator on seen classes and make embeddings of the unseen ones."""
+
+from pathlib import Path
+
+from foley.runtime.job import run_job
+
+with run_job(snakemake) as job:
+    import torch
+    
+    from foley.config import parse_options
+    from foley.runtime.code import load
+    from foley.studies.zero_shot import generate_embeddings, load_experiment
+
+    torch.set_num_threads(snakemake.threads)
+    kind = load(snakemake.params.generator)
+    generate_embeddings(
+        Path(snakemake.output[0]),
+        experiment=load_experiment(
+            snakemake.input.embeddings, snakemake.input.partition, snakemake.input.class_vectors
+        ),
+        generator=kind,
+        options=parse_options(kind.Options, snakemake.params.options, "methods.generator_options"),
+        seeds=snakemake.params.seeds,
+        count=snakemake.params.count,
+        checkpoints=Path(snakemake.config["cache"]),
+        facts=job.provenance,
+        provenance=job.provenance,
+    )
