@@ -19,6 +19,7 @@ include: "workflow/rules/zero_shot.smk"
 include: "workflow/rules/report.smk"
 
 
+
 report: "workflow/report/workflow.rst"
 
 

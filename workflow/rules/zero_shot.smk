@@ -69,7 +69,7 @@ rule generate_embeddings:
     params:
         generator=lambda wc: P.generator_target(wc.method),
         options=lambda wc: P.config.methods[wc.method].generator_options,
-        count=lambda wc: P.config.methods[wc.method].samples_per_class,
+        samples_per_class=lambda wc: P.config.methods[wc.method].samples_per_class,
         seeds=lambda wc: P.seeds,
         code=lambda wc: code("generate_embeddings", P.generator_target(wc.method)),
     script:

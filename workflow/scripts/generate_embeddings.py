@@ -21,7 +21,7 @@ with run_job(snakemake) as job:
         generator=kind,
         options=parse_options(kind.Options, snakemake.params.options, "methods.generator_options"),
         seeds=snakemake.params.seeds,
-        count=snakemake.params.count,
+        count=snakemake.params.samples_per_class,
         checkpoints=Path(snakemake.config["cache"]),
         facts=job.provenance,
         provenance=job.provenance,

@@ -2,33 +2,35 @@
 
 Every model has the same signature, `model(source, performance, samples) -> [T] float64` at `SAMPLE_RATE_HZ`:
 
-* `source` draws what the sound *is* (which bell, which bird, which floor). It is drawn from first and a number of
-  times that does not depend on the performance, so all takes of one recording share the source;
+* `source` draws what the sound *is* (which bell, which bird, which floor). How often it is drawn from
+  does not depend on the performance, so all takes of one recording share the source;
 * `performance` draws how it is played this time (onset, tempo, strength, every noise sample).
 
-Output is neither normalised nor placed in a room; `soundbox` does that, alike for all classes.
+What a model gives back is neither normalised nor placed in a room: `render` does that, alike for all classes.
 
-The recipes follow the sound-design literature: Farnell, *Designing Sound* (MIT Press, 2010) for rain, wind, engine,
-footsteps, bird and helicopter; Hibbert, *The Quantification of Strike Pitch and Pitch Shifts in Church Bells* (2008)
-for bell partials; Gaver, *How do we hear in the world?* (1993) for impacts and breaking as cascades of impacts; van
-den Doel, *Physically based models for liquid sounds* (2005) for bubbles.
+The recipes follow the sound-design literature: Farnell, *Designing Sound* (MIT Press, 2010) for rain, wind,
+engine, footsteps, bird and helicopter; Hibbert, *The Quantification of Strike Pitch and Pitch Shifts in
+Church Bells* (2008) for bell partials; Gaver, *How do we hear in the world?* (1993) for impacts and for
+breaking as a cascade of impacts; van den Doel, *Physically based models for liquid sounds* (2005) for
+bubbles.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.random import Generator
-from scipy import signal
+from scipy import fft, ndimage, signal
 from scipy.interpolate import PchipInterpolator
 
-SAMPLE_RATE_HZ = 16_000
+from foley.datasets.soundbox import SAMPLE_RATE_HZ
 
 Model = Callable[[Generator, Generator, int], np.ndarray]
 # A spectrum as corner points: (frequency in Hz, level in dB), joined by straight lines over log-frequency.
 Spectrum = Sequence[tuple[float, float]]
 
 
-# --- building blocks -------------------------------------------------------------------------------------------
+# --- building blocks ---
 
 
 def seconds(duration_s: float) -> int:
@@ -41,7 +43,11 @@ def time_axis(samples: int) -> np.ndarray:
     return np.arange(samples) / SAMPLE_RATE_HZ
 
 
-def log_uniform(rng: Generator, low: float, high: float, size: int | None = None) -> np.ndarray | float:
+@overload
+def log_uniform(rng: Generator, low: float, high: float) -> float: ...
+@overload
+def log_uniform(rng: Generator, low: float, high: float, size: int) -> np.ndarray: ...
+def log_uniform(rng: Generator, low: float, high: float, size: int | None = None) -> Any:
     """Draws spread evenly over octaves instead of over hertz or seconds."""
     return np.exp(rng.uniform(np.log(low), np.log(high), size))
 
@@ -55,7 +61,7 @@ def add_at(track: np.ndarray, onset: int, grain: np.ndarray) -> None:
 
 def shaped_noise(rng: Generator, samples: int, spectrum: Spectrum) -> np.ndarray:
     """Stationary Gaussian noise with the given spectrum, [T], unit RMS."""
-    size = max(samples, 256)
+    size = fft.next_fast_len(max(samples, 256), real=True)
     bins = np.fft.rfft(rng.standard_normal(size))
     hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE_HZ)
     corner_hz, corner_db = np.array(spectrum).T
@@ -69,7 +75,7 @@ def moving_noise(
 ) -> np.ndarray:
     """Noise through a filter that moves in time, [T].
 
-    `gain(hz [F, 1], time_s [1, N])` returns the linear magnitude [F, N] of the filter at every short-time frame.
+    `gain(hz [F, 1], time_s [1, N])` returns the filter's linear magnitude [F, N] at every frame.
     """
     frame, overlap = 512, 384
     noise = rng.standard_normal(samples)
@@ -79,21 +85,23 @@ def moving_noise(
 
 
 def wander(rng: Generator, samples: int, rate_hz: float) -> np.ndarray:
-    """A smooth random curve that turns about `rate_hz` times a second, [T], roughly zero mean and unit deviation."""
+    """A smooth random curve, [T], that turns about `rate_hz` times a second; mean near 0, deviation near 1."""
     knots = int(np.ceil(samples / SAMPLE_RATE_HZ * rate_hz)) + 4
     position = np.arange(knots) / rate_hz - rng.uniform(1, 2) / rate_hz
     return PchipInterpolator(position, rng.standard_normal(knots))(time_axis(samples))
 
 
-def damped_modes(frequency_hz: np.ndarray, amplitude: np.ndarray, t60_s: np.ndarray, samples: int) -> np.ndarray:
+def damped_modes(
+    frequency_hz: np.ndarray, amplitude: np.ndarray, t60_s: np.ndarray, samples: int
+) -> np.ndarray:
     """Free vibration of a struck body: exponentially decaying sines that start at phase 0, [T].
 
     `frequency_hz`, `amplitude` and `t60_s` (time to fall by 60 dB) are [M]. Modes above Nyquist are left out.
     """
-    audible = frequency_hz < 0.49 * SAMPLE_RATE_HZ
-    poles = np.exp((-6.908 / t60_s[audible] + 2j * np.pi * frequency_hz[audible]) / SAMPLE_RATE_HZ)
-    powers = poles[:, None] ** np.arange(samples)
-    return amplitude[audible] @ powers.imag
+    blow = np.zeros(samples)
+    blow[0] = 1.0
+    modes = zip(frequency_hz, amplitude, t60_s, strict=True)
+    return sum((level * ring(blow, hz, decay_s) for hz, level, decay_s in modes), np.zeros(samples))
 
 
 def ring(blows: np.ndarray, frequency_hz: float, t60_s: float) -> np.ndarray:
@@ -132,7 +140,7 @@ def burst(samples: int, attack_s: float, t60_s: float) -> np.ndarray:
 
 
 def poisson_impulses(rng: Generator, samples: int, rate_hz: float, spread: float) -> np.ndarray:
-    """Impulses at Poisson times with log-normal strength (`spread` = deviation of the log) and random sign, [T]."""
+    """Impulses of random sign at Poisson times, [T]; `spread` is the deviation of the log of their strength."""
     count = rng.poisson(rate_hz * samples / SAMPLE_RATE_HZ)
     track = np.zeros(samples)
     strength = rng.lognormal(0.0, spread, count) * rng.choice([-1.0, 1.0], count)
@@ -140,7 +148,7 @@ def poisson_impulses(rng: Generator, samples: int, rate_hz: float, spread: float
     return track
 
 
-# --- the twelve sources ----------------------------------------------------------------------------------------
+# --- the twelve sources ---
 
 
 def rain(source: Generator, performance: Generator, samples: int) -> np.ndarray:
@@ -164,8 +172,10 @@ def rain(source: Generator, performance: Generator, samples: int) -> np.ndarray:
     for _ in range(performance.poisson(puddle_per_s * samples / SAMPLE_RATE_HZ)):
         t = time_axis(seconds(0.05))
         base_hz = log_uniform(performance, 900, 3200)
-        ring = np.sin(2 * np.pi * base_hz * (t + 3.0 * t**2)) * burst(len(t), 0.002, performance.uniform(0.02, 0.05))
-        add_at(puddle, performance.integers(0, samples), ring * performance.lognormal(0, 0.5))
+        ring = np.sin(2 * np.pi * base_hz * (t + 3.0 * t**2)) * burst(
+            len(t), 0.002, performance.uniform(0.02, 0.05)
+        )
+        add_at(puddle, int(performance.integers(0, samples)), ring * performance.lognormal(0, 0.5))
 
     hiss = shaped_noise(
         performance,
@@ -183,7 +193,7 @@ def wind(source: Generator, performance: Generator, samples: int) -> np.ndarray:
     howl_level = source.uniform(1.0, 4.0)
     rumble_hz = source.uniform(250, 600)
     leaves_level = source.uniform(0.002, 0.015)
-    gust_rate_hz = source.uniform(1.0, 2.5)
+    gust_rate_hz = source.uniform(1.5, 4.0)
     gust_depth = source.uniform(0.15, 0.4)
 
     gust_curve = np.exp(gust_depth * wander(performance, samples, gust_rate_hz))
@@ -196,7 +206,10 @@ def wind(source: Generator, performance: Generator, samples: int) -> np.ndarray:
         howl = np.zeros_like(rumble * gust)
         for centre in howl_hz:
             moving = centre * (0.75 + 0.25 * np.minimum(gust, 2.5) + 0.02 * shiver)
-            howl = howl + np.exp(-0.5 * (np.log(np.maximum(hz, 20) / moving) / howl_width) ** 2) / centre * howl_hz[0]
+            howl = (
+                howl
+                + np.exp(-0.5 * (np.log(np.maximum(hz, 20) / moving) / howl_width) ** 2) / centre * howl_hz[0]
+            )
         leaves = leaves_level * np.exp(-0.5 * (np.log(np.maximum(hz, 20) / 3000) / 0.8) ** 2)
         return gust * (rumble + 0.1 * howl_level * howl * gust**0.7 + leaves * gust)
 
@@ -231,7 +244,7 @@ def siren(source: Generator, performance: Generator, samples: int) -> np.ndarray
     pitch_hz = pitch_hz * (1 - speed * np.tanh((t - passing_s) / 0.5))
 
     angle = 2 * np.pi * np.cumsum(pitch_hz) / SAMPLE_RATE_HZ
-    # Cosines in phase make the sharp pulses of a driven horn; the horn's own resonance lies on their strength.
+    # Cosines in phase make the sharp pulses of a driven horn; its own resonance lies on their strength.
     tone = np.zeros(samples)
     for harmonic in range(1, 13):
         hz = harmonic * pitch_hz
@@ -242,7 +255,7 @@ def siren(source: Generator, performance: Generator, samples: int) -> np.ndarray
 
 
 def church_bell(source: Generator, performance: Generator, samples: int) -> np.ndarray:
-    """One to three cast bells: hum, prime, minor tierce, quint, nominal and upper partials, beating in pairs."""
+    """One to three cast bells: hum, prime, minor tierce, quint, nominal and more partials, beating in pairs."""
     bells = source.choice([1, 1, 2, 2, 3])
     prime_hz = source.uniform(380, 780) * np.array([1.0, 9 / 8, 5 / 4])
     # Partials of a minor-third bell over its prime up to the nominal; above, ring partials crowd together.
@@ -258,6 +271,7 @@ def church_bell(source: Generator, performance: Generator, samples: int) -> np.n
     clapper = source.uniform(0.1, 0.4)
     square_level = source.uniform(0.8, 2.0)
     square_t60_s = source.uniform(1.4, 2.2)
+    square_noise = source.standard_normal(seconds(2.0))
     air_level = source.uniform(0.1, 0.4)
 
     blows = np.zeros((bells, samples))
@@ -275,15 +289,17 @@ def church_bell(source: Generator, performance: Generator, samples: int) -> np.n
         for hz, level, decay_s, apart in zip(
             prime_hz[number] * ratio[number], strength[number], t60_s[number], split[number], strict=True
         ):
-            track += level * (ring(blows[number], hz, decay_s) + 0.7 * ring(blows[number], hz * (1 + apart), decay_s))
+            track += level * (
+                ring(blows[number], hz, decay_s) + 0.7 * ring(blows[number], hz * (1 + apart), decay_s)
+            )
     clang = band(performance.standard_normal(seconds(0.08)), 1200, 7000) * burst(seconds(0.08), 0.0005, 0.06)
     blows[:, 0] = 0
     track += clapper * np.convolve(blows.sum(axis=0), clang)[:samples]
     # A bell is heard across the roofs around its tower: more echo than bell, and the air of the place.
-    echo = performance.standard_normal(seconds(2.0)) * burst(seconds(2.0), 0.01, square_t60_s)
+    echo = square_noise * burst(seconds(2.0), 0.01, square_t60_s)
     air = shaped_noise(performance, samples, [(50, 0), (500, -10), (3000, -20), (8000, -30)])
-    level = np.std(track)
-    return track + level * (square_level * unit(signal.fftconvolve(track, echo)[:samples]) + air_level * air)
+    around = square_level * unit(signal.fftconvolve(track, echo)[:samples]) + air_level * air
+    return track + np.std(track) * around
 
 
 def engine(source: Generator, performance: Generator, samples: int) -> np.ndarray:
@@ -324,7 +340,7 @@ def engine(source: Generator, performance: Generator, samples: int) -> np.ndarra
 
 
 def footsteps(source: Generator, performance: Generator, samples: int) -> np.ndarray:
-    """A walker: heel, then sole rolling off. Each is a thump of the floor and a crunch of many tiny contacts."""
+    """A walker: heel, then sole rolling off; each is a thump of the floor and a crunch of tiny contacts."""
     surface = source.choice(["wood", "wood", "stone", "gravel"])
     pace_s = source.uniform(0.5, 0.72)
     roll_s = source.uniform(0.06, 0.12)
@@ -377,7 +393,7 @@ def footsteps(source: Generator, performance: Generator, samples: int) -> np.nda
 
 
 def door_knock(source: Generator, performance: Generator, samples: int) -> np.ndarray:
-    """Knuckles on a wooden door: groups of blows on a panel whose many strongly damped modes run into each other."""
+    """Knuckles on a wooden door: groups of blows on a panel of many strongly damped modes."""
     modes = 128
     panel_hz = np.sort(log_uniform(source, 70, 2600, modes))
     corner_hz = source.uniform(250, 900)
@@ -386,7 +402,9 @@ def door_knock(source: Generator, performance: Generator, samples: int) -> np.nd
     knocks = source.integers(3, 7)
     interval_s = source.uniform(0.18, 0.3)
     knuckle = source.uniform(0.1, 0.4)
-    panel = damped_modes(panel_hz, panel_level * source.choice([-1.0, 1.0], modes), panel_t60_s, seconds(0.25))
+    panel = damped_modes(
+        panel_hz, panel_level * source.choice([-1.0, 1.0], modes), panel_t60_s, seconds(0.25)
+    )
     panel /= np.abs(panel).max()
 
     track = np.zeros(samples)
@@ -399,7 +417,9 @@ def door_knock(source: Generator, performance: Generator, samples: int) -> np.nd
             hammer[:softness] = np.hanning(softness + 2)[1:-1]
             hammer[softness + performance.integers(20, 160) :][:1] += performance.uniform(0.1, 0.5)
             knock = np.convolve(panel, hammer / hammer.sum())
-            click = band(performance.standard_normal(seconds(0.03)), 700, 6000) * burst(seconds(0.03), 0.0003, 0.02)
+            click = band(performance.standard_normal(seconds(0.03)), 700, 6000) * burst(
+                seconds(0.03), 0.0003, 0.02
+            )
             add_at(knock, 0, knuckle * np.abs(knock).max() * click)
             add_at(track, seconds(onset_s), performance.uniform(0.5, 1.0) * knock)
             onset_s += interval_s * performance.normal(1, 0.12)
@@ -408,8 +428,8 @@ def door_knock(source: Generator, performance: Generator, samples: int) -> np.nd
 
 
 def bird_song(source: Generator, performance: Generator, samples: int) -> np.ndarray:
-    """A songbird: phrases of two or three kinds of syllables (sweep, arch, trill), each a frequency-modulated whistle."""
-    kinds = source.integers(2, 4)
+    """A songbird: phrases of two or three kinds of frequency-modulated whistles (sweep, arch, trill)."""
+    kinds = int(source.integers(2, 4))
     centre_hz = log_uniform(source, 2600, 5200, kinds)
     span = source.uniform(0.12, 0.45, kinds) * source.choice([-1.0, 1.0], kinds)
     length_s = log_uniform(source, 0.05, 0.22, kinds)
@@ -431,18 +451,21 @@ def bird_song(source: Generator, performance: Generator, samples: int) -> np.nda
             for _ in range(count):
                 length = seconds(length_s[kind] * performance.normal(1, 0.06))
                 u = np.linspace(0, 1, length)
-                pitch_hz = centre_hz[kind] * transpose * (1 + span[kind] * (u - 0.5) + arch[kind] * 4 * u * (1 - u))
+                pitch_hz = (
+                    centre_hz[kind] * transpose * (1 + span[kind] * (u - 0.5) + arch[kind] * 4 * u * (1 - u))
+                )
                 pitch_hz *= 1 + vibrato[kind] * np.sin(2 * np.pi * vibrato_hz[kind] * time_axis(length))
                 angle = 2 * np.pi * np.cumsum(np.clip(pitch_hz, 1200, 7600)) / SAMPLE_RATE_HZ
                 voice = np.sin(angle) + overtone * np.sin(2 * angle) * (pitch_hz < 3900)
-                add_at(track, seconds(onset_s), voice * np.sin(np.pi * u) ** 0.7 * loudness[kind] * performance.uniform(0.7, 1.0))
+                voice *= np.sin(np.pi * u) ** 0.7 * loudness[kind] * performance.uniform(0.7, 1.0)
+                add_at(track, seconds(onset_s), voice)
                 onset_s += length_s[kind] + gap_s * performance.uniform(0.7, 1.4)
         onset_s += performance.uniform(0.2, 0.7)
     return track
 
 
 def clock_tick(source: Generator, performance: Generator, samples: int) -> np.ndarray:
-    """A mechanical clock: tick and tock alternate; each is two or three sharp clicks of the escapement on a case."""
+    """A mechanical clock: tick and tock alternate; each is three sharp clicks of the escapement on a case."""
     interval_s = source.choice([0.2, 0.25, 0.4, 0.5, 0.5, 1.0]) * source.uniform(0.96, 1.04)
     case_spectrum = [
         (150, -30),
@@ -460,8 +483,8 @@ def clock_tick(source: Generator, performance: Generator, samples: int) -> np.nd
     limp = source.uniform(-0.04, 0.04)
     air_level = source.uniform(0.002, 0.015)
 
-    # The case answers a click with a burst of modes so dense that it is a fixed piece of noise; tick and tock are
-    # two different pieces, because the pallet strikes from two sides.
+    # The case answers a click with a burst of modes so dense that it is a fixed piece of noise. Tick and tock
+    # are two different pieces, because the pallet strikes from two sides.
     ticks = []
     for _ in range(2):
         tick = np.zeros(seconds(0.12))
@@ -501,7 +524,7 @@ def dog_bark(source: Generator, performance: Generator, samples: int) -> np.ndar
         for number, (centre, width) in enumerate(zip(formants_hz, widths_hz, strict=True)):
             moving = centre * (0.5 + 0.5 * opening if number < 2 else 0.9 + 0.1 * opening)
             gain = gain + 0.45**number / (1 + ((hz - moving) / width) ** 2)
-        return gain / (1 + (hz / 2600) ** 4)
+        return gain / (1 + (hz / 2200) ** 4)
 
     def bark() -> np.ndarray:
         length = seconds(length_s * performance.normal(1, 0.12))
@@ -533,7 +556,7 @@ def dog_bark(source: Generator, performance: Generator, samples: int) -> np.ndar
 
 
 def glass_breaking(source: Generator, performance: Generator, samples: int) -> np.ndarray:
-    """A pane or a bottle: a crack, then a cascade of shards, noisy while dense, that ring at high inharmonic modes."""
+    """A pane or a bottle: a crack, then a cascade of shards that ring at high inharmonic modes."""
     bins = 24
     modes_hz = log_uniform(source, 1400, 7800, 4 * bins)
     modes_t60_s = source.uniform(0.1, 0.25) * (3500 / modes_hz) ** 0.5 * source.lognormal(0, 0.6, 4 * bins)
@@ -552,13 +575,15 @@ def glass_breaking(source: Generator, performance: Generator, samples: int) -> n
     while onset_s < samples / SAMPLE_RATE_HZ - 0.3:
         onset, force = seconds(onset_s), performance.uniform(0.7, 1.0)
         # Thousands of fractures are too many to ring one by one: together they are noise with a grain.
-        crash = shaped_noise(performance, seconds(0.9), [(150, -16), (1500, -3), (3500, 0), (8000, crash_tilt_db)])
+        crash = shaped_noise(
+            performance, seconds(0.9), [(150, -16), (1500, -3), (3500, 0), (8000, crash_tilt_db)]
+        )
         crash *= burst(len(crash), 0.0005, crash_t60_s) * np.exp(0.6 * wander(performance, len(crash), 90))
         add_at(track, onset, force * crash_level * crash)
         pane = damped_modes(pane_hz, performance.lognormal(0, 0.3, 6), np.full(6, 0.07), seconds(0.12))
         add_at(track, onset, force * pane_level * pane)
         hits[:, min(onset, samples - 1)] += force * performance.lognormal(0, 0.4, bins)
-        # Shards hit the floor and each other: dense at first, then a few last tinkles; later pieces are smaller.
+        # Shards hit the floor and each other: dense at first, then a few last tinkles of smaller pieces.
         count = performance.poisson(shards_per_s * cascade_s)
         late_s = 0.02 + performance.gamma(1.2, cascade_s / 1.2, count)
         at = onset + (late_s * SAMPLE_RATE_HZ).astype(int)
@@ -573,7 +598,7 @@ def glass_breaking(source: Generator, performance: Generator, samples: int) -> n
 
 def helicopter(source: Generator, performance: Generator, samples: int) -> np.ndarray:
     """Main-rotor blade slaps that chop low noise, a tail-rotor buzz and a faint turbine whine."""
-    slap_hz = source.uniform(13, 26)
+    slap_hz = source.uniform(15, 27)
     slap_t60_s = source.uniform(0.03, 0.07)
     slap_corner_hz = source.uniform(500, 1100)
     tail_hz = slap_hz * source.uniform(4.2, 6.2)
@@ -589,21 +614,25 @@ def helicopter(source: Generator, performance: Generator, samples: int) -> np.nd
     at = np.flatnonzero(np.diff(np.floor(turns)) > 0)
     slaps = np.zeros(samples)
     slaps[at] = unequal[np.arange(len(at)) % 4] * performance.lognormal(0, 0.1, len(at))
-    # A blade that meets the vortex of the one before gives a thump of low noise, sharper the nearer the listener.
+    # A blade that meets the vortex of the one before it gives a thump of low noise.
     pulse = burst(seconds(0.15), 0.008, slap_t60_s * 2.5)
     envelope = np.convolve(slaps, pulse)[:samples]
-    thump = shaped_noise(performance, samples, [(30, 0), (120, 2), (slap_corner_hz, -4), (2.5 * slap_corner_hz, -18), (8000, -48)])
+    thump = shaped_noise(
+        performance,
+        samples,
+        [(30, 0), (120, 2), (slap_corner_hz, -4), (2.5 * slap_corner_hz, -18), (8000, -48)],
+    )
     cycle = 0.5 + 0.5 * np.cos(2 * np.pi * turns - 1.0)
     wash = shaped_noise(performance, samples, [(40, -6), (200, 0), (700, -4), (2500, -12), (8000, -30)])
     wash *= (1 - chop) + chop * cycle**2
     angle = 2 * np.pi * np.cumsum(tail_hz * wobble) / SAMPLE_RATE_HZ
-    tail = sum(np.sin(k * angle) / k for k in range(1, 7))
+    tail = np.sum([np.sin(k * angle) / k for k in range(1, 7)], axis=0)
     whine_angle = 2 * np.pi * np.cumsum(whine_hz * wobble) / SAMPLE_RATE_HZ
     whine = np.sin(whine_angle) + 0.5 * np.sin(1.31 * whine_angle)
     return unit(thump * envelope) + wash_level * unit(wash) + tail_level * unit(tail) + whine_level * whine
 
 
-# In class-id order: this tuple is what the ids of the class table count.
+# In the order of `soundbox.CLASSES`.
 MODELS: dict[str, Model] = {
     "rain": rain,
     "wind": wind,
@@ -618,3 +647,102 @@ MODELS: dict[str, Model] = {
     "glass_breaking": glass_breaking,
     "helicopter": helicopter,
 }
+
+
+# --- the recording: room, microphone, dynamics, level ---
+
+DURATION_S = (2.0, 4.0)
+RMS_DBFS = (-34.0, -22.0)
+CREST_DB = (13.5, 18.0)  # with the loudest RMS this still leaves 4 dB below full scale
+SNR_DB = (10.0, 32.0)
+
+
+def render(
+    class_label: str, source: Generator, place: Generator, performance: Generator, capture: Generator
+) -> np.ndarray:
+    """One clip of a class, float32 [T], peak below 1.
+
+    `source` and `place` (room and microphone) belong to a recording, `performance` and `capture` (duration,
+    noise, level) to a take. Every draw of `capture` and `place` is from distributions that all classes share.
+    """
+    samples = round(capture.uniform(*DURATION_S) * SAMPLE_RATE_HZ)
+    dry = MODELS[class_label](source, performance, samples)
+    crest_target_db = capture.uniform(*CREST_DB)
+    # Limiting comes before the room (it would lift the reverberation) and once more, gently, at the very end.
+    clip = record(set_crest(dry, crest_target_db, capture), place)
+    clip = clip / rms(clip) + background(capture, place, samples)
+    clip = set_crest(clip, crest_target_db, capture)
+    clip = clip / rms(clip) * 10 ** (capture.uniform(*RMS_DBFS) / 20)
+    return clip.astype(np.float32)
+
+
+def rms(clip: np.ndarray) -> float:
+    """Root mean square of a clip [T]."""
+    return float(np.sqrt(np.mean(np.square(clip))) + 1e-12)
+
+
+def record(dry: np.ndarray, place: Generator) -> np.ndarray:
+    """Put a source [T] into the room and before the microphone that `place` draws, [T]."""
+    t60_s = place.uniform(0.1, 0.4)
+    wet = place.uniform(0.03, 0.15)
+    low_cut_hz, high_cut_hz = place.uniform(35, 90), place.uniform(6500, 7800)
+    tilt = place.uniform(-0.15, 0.15)
+
+    t = time_axis(round(t60_s * SAMPLE_RATE_HZ))
+    tail = place.standard_normal(len(t)) * np.exp(-6.908 * t / t60_s)
+    tail[: round(0.004 * SAMPLE_RATE_HZ)] = 0
+    response = wet * tail / np.linalg.norm(tail)
+    response[0] = 1.0
+    clip = signal.fftconvolve(dry, response)[: len(dry)]
+    clip = signal.lfilter([1.0, tilt], [1.0], clip)
+    sos = signal.butter(1, (low_cut_hz, high_cut_hz), "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
+    return signal.sosfilt(sos, clip)
+
+
+def background(capture: Generator, place: Generator, samples: int) -> np.ndarray:
+    """Room tone below a source of RMS 1, [T]; its colour belongs to the place, its level to the take."""
+    slope_db = place.uniform(-9.0, -3.0)  # a decade of frequency spans 3.3 octaves
+    tone = shaped_noise(capture, samples, [(50, 0.0), (8000, 7.3 * slope_db)])
+    return tone * 10 ** (-capture.uniform(*SNR_DB) / 20)
+
+
+def set_crest(clip: np.ndarray, target_db: float, capture: Generator) -> np.ndarray:
+    """Bring the crest factor (peak over RMS) of a clip [T] to `target_db` without clipping it.
+
+    Impulsive clips go through a look-ahead limiter; steady ones get a slow swell, as of a source that comes
+    nearer and leaves. The strength of either is found by bisection. Without this, crest alone would tell
+    knocks from rain.
+    """
+    # Drawn in either case, so the branch does not shift later draws.
+    nearest, width = capture.uniform(0.15, 0.85), capture.uniform(0.3, 0.5)
+    peak = np.abs(clip).max()
+    if crest_db(clip) > target_db:
+        # The maximum over the window lets no peak through; smoothing it keeps the gain from buzzing.
+        window = round(0.0015 * SAMPLE_RATE_HZ)
+        level = ndimage.maximum_filter1d(np.abs(clip), 2 * window)
+        level = ndimage.uniform_filter1d(level, window)
+
+        def shape(strength: float) -> np.ndarray:
+            return clip * np.minimum(1.0, peak * 10 ** (-3 * strength) / (level + 1e-9 * peak))
+
+        def too_weak(track: np.ndarray) -> bool:
+            return crest_db(track) > target_db
+    else:
+        swell = np.exp(-0.5 * ((np.linspace(0, 1, len(clip)) - nearest) / width) ** 2)
+
+        def shape(strength: float) -> np.ndarray:
+            return clip * np.exp(12 * strength * (swell - 1))
+
+        def too_weak(track: np.ndarray) -> bool:
+            return crest_db(track) < target_db
+
+    weak, strong = 0.0, 1.0
+    for _ in range(10):
+        middle = (weak + strong) / 2
+        weak, strong = (middle, strong) if too_weak(shape(middle)) else (weak, middle)
+    return shape(strong)
+
+
+def crest_db(clip: np.ndarray) -> float:
+    """Peak over RMS of a clip [T], in dB."""
+    return float(20 * np.log10(np.abs(clip).max() / rms(clip)))

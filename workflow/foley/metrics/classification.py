@@ -26,9 +26,9 @@ def recalls(correct: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.nda
 
 def precisions(correct: np.ndarray, predicted: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Correct and predicted ids [seeds, N] -> precision of each class [seeds, C]; NaN where it was never said."""
-    said = predicted[:, :, None] == known[None, None, :]
+    said = predicted[:, :, None] == known[None, None, :]  # [seeds, N, C]
     with np.errstate(invalid="ignore"):
-        return (correct[:, :, None] & said).sum(axis=1) / said.sum(axis=1)
+        return (correct[:, :, None].astype(bool) & said).sum(axis=1) / said.sum(axis=1)
 
 
 def harmonic_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:

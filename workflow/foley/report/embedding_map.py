@@ -6,7 +6,7 @@ Real and synthetic embeddings are projected to the plane together (t-SNE, van de
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ _PERPLEXITY = 30.0
 def project_embeddings(
     output: Path,
     *,
-    embeddings: Path,
+    embeddings: Path | Sequence[Path],
     partition: Path,
     synthetic: Path,
     classes: Path,
@@ -35,12 +35,12 @@ def project_embeddings(
 ) -> None:
     """Write the EMBEDDING_MAP of one experiment.
 
-    Takes real clips of unseen classes, the synthetic embeddings of the lowest generator seed, and a sample of seen
-    clips. Where that is more than ``max_points``, large classes are thinned before small ones.
+    Takes real clips of unseen classes, the synthetic embeddings of the lowest generator seed, and a sample of
+    seen clips. Where that is more than ``max_points``, large classes are thinned before small ones.
 
     Args:
         output: Table to write.
-        embeddings: EMBEDDINGS of the dataset; windows of a clip are averaged.
+        embeddings: EMBEDDINGS of the dataset, one table or its shards; windows of a clip are averaged.
         partition: PARTITION of the split: which clip is seen or unseen.
         synthetic: SYNTHETIC_EMBEDDINGS of the experiment.
         classes: CLASSES of the dataset, for the names.
@@ -53,6 +53,7 @@ def project_embeddings(
     """
     names = tables.read(classes, tables.CLASSES, ["class_id", "label"]).to_pylist()
     labels = {row["class_id"]: row["label"] for row in names}
+    shards = [embeddings] if isinstance(embeddings, Path) else list(embeddings)
     items, points = _synthetic_embeddings(synthetic)
     unseen, seen = _roles(partition)
 
@@ -62,7 +63,7 @@ def project_embeddings(
     kinds = {"unseen": real, "seen": _thin(seen, max(max_points - len(made) - len(real), 0), seed, "seen")}
 
     wanted = [clip for chosen in kinds.values() for clip in chosen]
-    vectors = _clip_embeddings(embeddings, wanted)
+    vectors = _clip_embeddings(shards, wanted)
     rows = [("synthetic", item, items[item]) for item in made]
     parts = [points[item] for item in made]
     for kind, chosen in kinds.items():
@@ -100,7 +101,10 @@ def _roles(partition: Path) -> tuple[dict[str, int], dict[str, int]]:
     unseen: dict[str, int] = {}
     seen: dict[str, int] = {}
     for row in tables.read(partition, tables.PARTITION, ["clip_id", "class_id", "role"]).to_pylist():
-        (unseen if row["role"] == "unseen" else seen)[row["clip_id"]] = row["class_id"]
+        if row["role"] == "unseen":
+            unseen[row["clip_id"]] = row["class_id"]
+        elif row["role"].startswith("seen_"):  # and not excluded from the split
+            seen[row["clip_id"]] = row["class_id"]
     return unseen, seen
 
 
@@ -135,19 +139,22 @@ def _thin(items: Mapping[str, int], budget: int, seed: int, kind: str) -> dict[s
     return chosen
 
 
-def _clip_embeddings(path: Path, clips: list[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Mean over the windows of each wanted clip; streams the table."""
+def _clip_embeddings(shards: Sequence[Path], clips: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Mean over the windows of each wanted clip; streams the tables."""
     wanted = pa.array(sorted(set(clips)), pa.string())
     sums: dict[str, np.ndarray[Any, Any]] = {}
     windows: dict[str, int] = {}
-    for batch in tables.iter_batches(path, ["clip_id", "vector"], batch_size=4096):
-        batch = batch.filter(pc.is_in(batch["clip_id"], value_set=wanted))
-        for clip, vector in zip(batch["clip_id"].to_pylist(), tables.to_matrix(batch["vector"]), strict=True):
-            sums[clip] = sums.get(clip, 0.0) + vector.astype(np.float64)
-            windows[clip] = windows.get(clip, 0) + 1
+    for path in shards:
+        for batch in tables.iter_batches(path, ["clip_id", "vector"], batch_size=4096):
+            batch = batch.filter(pc.is_in(batch["clip_id"], value_set=wanted))
+            vectors = tables.to_matrix(batch["vector"])
+            for clip, vector in zip(batch["clip_id"].to_pylist(), vectors, strict=True):
+                sums[clip] = sums.get(clip, 0.0) + vector.astype(np.float64)
+                windows[clip] = windows.get(clip, 0) + 1
     lacking = [clip for clip in wanted.to_pylist() if clip not in sums]
     if lacking:
-        raise ValueError(f"{path} has no embedding of {len(lacking)} clips, for example {lacking[0]!r}")
+        names = ", ".join(map(str, shards))
+        raise ValueError(f"{names}: no embedding of {len(lacking)} clips, for example {lacking[0]!r}")
     return {clip: (total / windows[clip]).astype(np.float32) for clip, total in sums.items()}
 
 

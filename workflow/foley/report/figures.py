@@ -1,7 +1,7 @@
 """Figures of the report: plain data in, one SVG string out.
 
-The SVG is written by hand instead of by a plotting library: text stays text, equal data give equal bytes, and one
-style sheet serves light and dark. Values that are shares come as fractions and are drawn in per cent.
+The SVG is written by hand instead of by a plotting library: text stays text, equal data give equal bytes, and
+one style sheet serves light and dark. Values that are shares come as fractions and are drawn in per cent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-WIDTH = 720
+NARROW = 420.0  # what a phone shows without scrolling
+WIDTH = 600.0
 _NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 _CHAR = 6.6  # mean width of a 12 px glyph; SVG cannot measure text
 _LABEL_CHARS = 36
@@ -129,16 +130,17 @@ def stack(svgs: Sequence[str], empty: str = "Nothing to show.") -> str:
     """Several figures as one, below each other; with none, a figure that says ``empty``."""
     if not svgs:
         return _svg(48, [_text(WIDTH / 2, 28, empty, "m", "middle")], empty)
-    body, y, width = [], 0.0, 0.0
+    margin = 14.0
+    body, y, width = [], margin, 0.0
     for svg in svgs:
         size = re.search(r'width="([\d.]+)" height="([\d.]+)"', svg)
         assert size is not None  # every figure of this module says its size
-        body.append(inline(svg).replace("<svg ", f'<svg y="{_n(y)}" ', 1))
+        body.append(inline(svg).replace("<svg ", f'<svg x="{_n(margin)}" y="{_n(y)}" ', 1))
         width, y = max(width, float(size[1])), y + float(size[2]) + 16
-    return _svg(y - 16, body, "Figures", width)
+    return _svg(y - 16 + margin, body, "Figures", width + 2 * margin)
 
 
-def _ticks(low: float, high: float, most: int = 6) -> list[float]:
+def _ticks(low: float, high: float, most: int) -> list[float]:
     """Round numbers that span at least [low, high]."""
     span = max(high - low, 1e-9)
     power = 10.0 ** math.floor(math.log10(span / most))
@@ -155,7 +157,8 @@ class _Axis:
 
     def __init__(self, left: float, right: float, values: Sequence[float], signed: bool) -> None:
         finite = [100 * v for v in values if math.isfinite(v)] or [0.0]
-        self.ticks = _ticks(min(0.0, *finite), max(0.0 if signed else 1.0, *finite, min(finite) + 1))
+        most = max(int((right - left) / 58), 2)  # as many as have room for their numbers
+        self.ticks = _ticks(min(0.0, *finite), max(0.0 if signed else 1.0, *finite, min(finite) + 1), most)
         self.left, self.right, self.signed = left, right, signed
 
     def __call__(self, fraction: float) -> float:
@@ -170,24 +173,17 @@ class _Axis:
             parts.append(_line(x, top, x, bottom, "axis" if zero else "grid"))
             sign = "+" if self.signed and tick > 1e-9 else ""
             last = f" {unit}" if tick == self.ticks[-1] else ""
-            parts.append(_text(x, bottom + 15, sign + _number(round(tick, 6)) + last, "m sm", "middle"))
+            parts.append(
+                _text(max(x, 4), bottom + 15, sign + _number(round(tick, 6)) + last, "m sm", "middle")
+            )
         return parts
 
 
-def _label_width(rows: Sequence[Interval]) -> float:
-    longest = max(
-        (len(_short(r.label)) + len(_short(r.detail)) + 2 * bool(r.detail) for r in rows), default=8
-    )
-    return min(24 + _CHAR * longest, 330)
-
-
 def _row_label(row: Interval, x: float, y: float) -> str:
+    """Label above its row: long names then cost no width, which a phone has not."""
     label = f'<tspan class="b">{_clean(_short(row.label))}</tspan>'
     detail = f'<tspan class="m" dx="7">{_clean(_short(row.detail))}</tspan>' if row.detail else ""
-    return (
-        f'<text x="{_n(x)}" y="{_n(y)}" text-anchor="end">'
-        f"<title>{_clean(f'{row.label} {row.detail}')}</title>{label}{detail}</text>"
-    )
+    return f'<text class="halo" x="{_n(x)}" y="{_n(y)}">{label}{detail}</text>'
 
 
 def _whisker(row: Interval, axis: _Axis, y: float, series: int) -> list[str]:
@@ -202,117 +198,107 @@ def _whisker(row: Interval, axis: _Axis, y: float, series: int) -> list[str]:
 
 
 def gains_svg(rows: Sequence[Interval], title: str) -> str:
-    """Gain of each method over its baseline with its interval: what the verdict says, drawn.
-
-    Narrow, with labels above their rows, so that a phone shows it whole.
-    """
-    width, top, step = 420.0, 26.0, 36.0
+    """Gain of each method over its baseline with its interval: what the verdict says, drawn."""
+    top, step = 26.0, 36.0
     values = [v for r in rows for v in (r.value, r.low, r.high) if v is not None]
-    axis = _Axis(14, width - 44, values, signed=True)
+    axis = _Axis(14, NARROW - 44, values, signed=True)
     bottom = top + step * len(rows)
     body = [_text(0, 13, title, "t"), *axis.draw(top, bottom, "points")]
     for number, row in enumerate(rows):
         y = top + step * number
         hurts = row.high is not None and row.high < 0
         helps = row.low is not None and row.low > 0
-        label = f'<tspan class="b">{_clean(_short(row.label))}</tspan>'
-        detail = f'<tspan class="m" dx="7">{_clean(_short(row.detail))}</tspan>' if row.detail else ""
-        body.append(f'<text class="halo" x="0" y="{_n(y + 14)}">{label}{detail}</text>')
+        body.append(_row_label(row, 0, y + 14))
         body += _whisker(row, axis, y + 26, 2 if helps else 3 if hurts else 7)
-    return _svg(bottom + 22, body, title, width)
+    return _svg(bottom + 22, body, title, NARROW)
 
 
-def leaderboard_svg(panels: Sequence[Panel], title: str) -> str:
-    """Accuracy of each method per split with its interval; chance and majority as lines, published figures hollow."""
-    left, step = _label_width([row for panel in panels for row in panel.rows]), 27.0
-    values = [v for p in panels for r in p.rows for v in (r.value, r.high, r.low) if v is not None]
-    values += [v for p in panels for r in p.rows for pair in r.published for v in (pair[0] + (pair[1] or 0),)]
-    values += [v for p in panels for _, v in p.lines]
-    axis = _Axis(left, WIDTH - 40, values, signed=False)
-    names = list(dict.fromkeys(row.label for panel in panels for row in panel.rows))
-    published = any(row.published for panel in panels for row in panel.rows)
-    body = [_text(0, 14, title, "t")]
-    x = WIDTH - 40.0 - (290 if published else 150)
-    body.append(f'<circle class="f7" cx="{_n(x)}" cy="10" r="4.5"/>')
-    body.append(_line(x - 11, 10, x + 11, 10, "s7", ' stroke-width="2.2"'))
-    body.append(_text(x + 17, 14, "measured, 95 % interval", "m sm"))
-    if published:
-        body += [_diamond(x + 168, 10, 7), _text(x + 179, 14, "published, ± sd", "m sm")]
-    y = 26.0
-    for panel in panels:
-        body.append(_text(0, y + 16, panel.title, "b"))
-        note, dashes = [], ("5 3", "1.5 3")
-        top, bottom = y + 26, y + 26 + step * len(panel.rows)
-        body += axis.draw(top, bottom, "%")
-        for number, (name, value) in enumerate(panel.lines):
-            dash = dashes[number % 2]
-            extra = f' stroke-width="1.6" stroke-dasharray="{dash}"'
-            body.append(_line(axis(value), top - 3, axis(value), bottom, "axis", extra))
-            note.append((name, value, extra))
-        x = WIDTH - 40.0
-        for name, share, extra in reversed(note):
-            text = f"{_short(name, 20)} {100 * share:.1f} %"
-            body.append(_text(x, y + 16, text, "m sm", "end"))
-            x -= 6.1 * len(text) + 8
-            body.append(_line(x - 14, y + 12, x, y + 12, "axis", extra))
-            x -= 28
-        for number, row in enumerate(panel.rows):
-            middle = top + step * (number + 0.5)
-            series = names.index(row.label) % len(PALETTE)
-            body.append(_row_label(row, left - 14, middle + 4))
-            body += _whisker(row, axis, middle, series)
-            for value, std in row.published:
-                if std:
-                    low, high = axis(value - std), axis(value + std)
-                    body.append(
-                        _line(low, middle + 8, high, middle + 8, f"s{series}", ' stroke-opacity=".6"')
-                    )
-                body.append(_diamond(axis(value), middle + 8, series))
-        y = bottom + 30
-    return _svg(y, body, title)
+def leaderboard_svgs(panels: Sequence[Panel]) -> list[str]:
+    """Accuracy of each method with its interval, a figure per panel, all with the same axis and colours.
+
+    References such as chance are lines; published figures are hollow and lie below ours.
+    """
+    rows = [row for panel in panels for row in panel.rows]
+    values = [v for r in rows for v in (r.value, r.high, r.low) if v is not None]
+    values += [value + (std or 0) for r in rows for value, std in r.published]
+    values += [value for panel in panels for _, value in panel.lines]
+    axis = _Axis(1, NARROW - 34, values, signed=False)
+    colours = {name: n % len(PALETTE) for n, name in enumerate(dict.fromkeys(row.label for row in rows))}
+    return [_leaderboard_svg(panel, axis, colours) for panel in panels]
 
 
-def class_gains_svg(
+def _leaderboard_svg(panel: Panel, axis: _Axis, colours: Mapping[str, int]) -> str:
+    body, x = [_text(0, 13, _short(panel.title), "t")], 0.0
+    lines = []
+    for number, (name, value) in enumerate(panel.lines):
+        dash = f' stroke-width="1.6" stroke-dasharray="{("5 3", "1.5 3")[number % 2]}"'
+        text = f"{_short(name, 16)} {100 * value:.1f} %"
+        body += [_line(x, 27, x + 16, 27, "axis", dash), _text(x + 21, 31, text, "m sm")]
+        x += 42 + 6.1 * len(text)
+        lines.append((value, dash))
+    if any(row.published for row in panel.rows):
+        body += [_diamond(x + 5, 27, 7), _text(x + 16, 31, "published, ± sd", "m sm")]
+    top, y = 42.0, 42.0
+    steps = [44.0 if row.published else 36.0 for row in panel.rows]
+    bottom = top + sum(steps)
+    body += axis.draw(top, bottom, "%")
+    body += [_line(axis(value), top, axis(value), bottom, "axis", dash) for value, dash in lines]
+    for row, step in zip(panel.rows, steps, strict=True):
+        colour = colours[row.label]
+        body.append(_row_label(row, 7, y + 14))
+        body += _whisker(row, axis, y + 26, colour)
+        for value, std in row.published:
+            if std:
+                x1, x2 = axis(value - std), axis(value + std)
+                body.append(_line(x1, y + 37, x2, y + 37, f"s{colour}", ' stroke-opacity=".6"'))
+            body.append(_diamond(axis(value), y + 37, colour))
+        y += step
+    return _svg(bottom + 22, body, panel.title, NARROW)
+
+
+def class_gains_svgs(
     groups: Sequence[tuple[str, Sequence[str]]],
     methods: Mapping[str, int],
     gains: Mapping[tuple[str, str, str], float],
-    title: str,
-) -> str:
-    """Change of recall per class: one row a class, one mark a method, right of zero where synthetic data helped.
+) -> list[str]:
+    """Change of recall per class, a figure per split: right of zero is where synthetic data helped.
 
     Args:
         groups: Splits with the classes in each.
         methods: Methods to draw with the numbers of their colours (those of the leaderboard).
         gains: (split, class, method) -> gain as a fraction; what is missing is not drawn.
     """
-    longest = max((len(_short(c)) for _, classes in groups for c in classes), default=8)
-    left, step = min(24 + _CHAR * longest, 280), 22.0 if len(methods) < 4 else 26.0
-    axis = _Axis(left, WIDTH - 52, list(gains.values()), signed=True)
-    body, x = [_text(0, 14, title, "t")], left
-    for method, colour in methods.items():
-        body.append(f'<circle class="f{colour % len(PALETTE)}" cx="{_n(x + 5)}" cy="32" r="4.5"/>')
-        body.append(_text(x + 15, 36, _short(method, 24), "sm"))
-        x += 34 + 6.2 * len(_short(method, 24))
-    y = 46.0
-    for split, classes in groups:
-        if len(groups) > 1:
-            body.append(_text(0, y + 14, split, "b"))
-            y += 20
-        bottom = y + step * len(classes)
-        body += axis.draw(y, bottom, "points")
-        for number, label in enumerate(classes):
-            middle = y + step * (number + 0.5)
-            body.append(_text(left - 14, middle + 4, _short(label), "", "end", label))
-            for place, (method, number_of) in enumerate(methods.items()):
-                if (gain := gains.get((split, label, method))) is None:
-                    continue
-                # Marks of one class lie on lines of their own, so that equal gains don't hide one another.
-                at = middle + (place - (len(methods) - 1) / 2) * min(6.0, 16.0 / max(len(methods), 1))
-                colour = number_of % len(PALETTE)
-                body.append(_line(axis(0), at, axis(gain), at, f"s{colour}", ' stroke-width="1.6"'))
-                body.append(f'<circle class="f{colour}" cx="{_n(axis(gain))}" cy="{_n(at)}" r="3.4"/>')
-        y = bottom + 28
-    return _svg(y, body, title)
+    longest = max((len(_short(c, 22)) for _, classes in groups for c in classes), default=8)
+    axis = _Axis(22 + _CHAR * longest, NARROW - 34, list(gains.values()), signed=True)
+    return [_class_gains_svg(split, classes, methods, gains, axis) for split, classes in groups]
+
+
+def _class_gains_svg(
+    split: str,
+    classes: Sequence[str],
+    methods: Mapping[str, int],
+    gains: Mapping[tuple[str, str, str], float],
+    axis: _Axis,
+) -> str:
+    body, x = [_text(0, 13, split, "t")], 0.0
+    for method, number in methods.items():
+        body.append(f'<circle class="f{number % len(PALETTE)}" cx="{_n(x + 5)}" cy="27" r="4.5"/>')
+        body.append(_text(x + 14, 31, _short(method, 24), "m sm"))
+        x += 30 + 6.1 * len(_short(method, 24))
+    top, step = 40.0, max(22.0, 6.0 * len(methods) + 8)
+    bottom = top + step * len(classes)
+    body += axis.draw(top, bottom, "points")
+    for row, label in enumerate(classes):
+        middle = top + step * (row + 0.5)
+        body.append(_text(axis.left - 12, middle + 4, _short(label, 22), "", "end", label))
+        for place, (method, number) in enumerate(methods.items()):
+            if (gain := gains.get((split, label, method))) is None:
+                continue
+            # Marks of one class lie on lines of their own, so that equal gains don't hide one another.
+            y, colour = middle + (place - (len(methods) - 1) / 2) * 6, number % len(PALETTE)
+            body.append(_line(axis(0), y, axis(gain), y, f"s{colour}", ' stroke-width="1.6"'))
+            body.append(f'<circle class="f{colour}" cx="{_n(axis(gain))}" cy="{_n(y)}" r="3.4"/>')
+    return _svg(bottom + 22, body, split, max(NARROW, x))
 
 
 def _spread(labels: list[tuple[float, float, str, int]]) -> list[tuple[float, float, str, int]]:
@@ -333,14 +319,14 @@ def map_svg(
     labels: Sequence[str],
     title: str,
 ) -> str:
-    """Embeddings in the plane: real clips of unseen classes as dots, synthetic ones as crosses, seen ones grey.
+    """Embeddings in the plane: real unseen clips as dots, synthetic ones as crosses, seen ones grey.
 
     Args:
         x, y: Coordinates, one a point.
         kinds: ``seen``, ``unseen`` or ``synthetic`` a point.
         labels: Class name a point.
     """
-    height, top, pad = 520.0, 44.0, 14.0
+    height, top, pad = 470.0, 44.0, 14.0
     kind, label = np.asarray(kinds, dtype=object), np.asarray(labels, dtype=object)
     body = [_text(0, 14, title, "t")]
     body.append('<circle class="f7" cx="6" cy="32" r="3"/>' + _text(15, 36, "real, unseen class", "m sm"))
@@ -382,7 +368,7 @@ def _cross(points: Sequence[tuple[float, float]], series: int) -> str:
 
 
 def confusion_svg(labels: Sequence[str], counts: np.ndarray[Any, Any], title: str) -> str:
-    """Confusion matrix: rows are true classes, columns predicted ones, shade and number the share of the row in %.
+    """Confusion matrix: true classes in rows, predicted ones in columns, the share of the row in %.
 
     Args:
         labels: Class names in the order of rows and columns.

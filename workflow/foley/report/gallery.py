@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import soundfile as sf
@@ -32,12 +33,12 @@ class NearestSource:
     Attributes:
         method: Generator, as named in the config.
         synthetic: SYNTHETIC_EMBEDDINGS that it made.
-        embeddings: EMBEDDINGS of the real clips, from the same encoder.
+        embeddings: EMBEDDINGS of the real clips from the same encoder, one table or its shards.
     """
 
     method: str
     synthetic: Path
-    embeddings: Path
+    embeddings: Path | Sequence[Path]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def pick_gallery(
 ) -> None:
     """Write the GALLERY of one dataset.
 
-    ``per_class`` real clips of each class, from different recordings (fewer where a class has fewer recordings), and
-    for each class that a generator imagined the real clip nearest to the mean of its embeddings (cosine).
+    ``per_class`` real clips of each class, from different recordings (fewer where a class has fewer), and for
+    each class that a generator imagined the real clip nearest to the mean of its embeddings (cosine).
 
     Args:
         output: Table to write.
@@ -144,8 +145,8 @@ def _pick_nearest(clips: Sequence[Mapping[str, Any]], sources: Sequence[NearestS
     return picks
 
 
-def _nearest_clips(source: NearestSource, known: Any) -> dict[int, str]:
-    """Class -> clip with the highest cosine to the class's mean synthetic embedding; streams the real ones."""
+def _nearest_clips(source: NearestSource, known: Container[str]) -> dict[int, str]:
+    """Class -> clip with the highest cosine to the class's mean synthetic embedding; streams the clips."""
     synthetic = tables.read(source.synthetic, tables.SYNTHETIC_EMBEDDINGS, ["class_id", "vector"])
     if not synthetic.num_rows:
         return {}
@@ -155,13 +156,15 @@ def _nearest_clips(source: NearestSource, known: Any) -> dict[int, str]:
     centres = _unit(np.stack([vectors[of == class_id].mean(axis=0) for class_id in ids]))
     best = np.full(len(ids), -np.inf)
     clip = [""] * len(ids)
-    for batch in tables.iter_batches(source.embeddings, ["clip_id", "vector"], batch_size=4096):
-        names = batch["clip_id"].to_pylist()
-        similarity = _unit(tables.to_matrix(batch["vector"])) @ centres.T
-        similarity[[name not in known for name in names]] = -np.inf
-        for number, row in enumerate(similarity.argmax(axis=0)):
-            if similarity[row, number] > best[number]:
-                best[number], clip[number] = similarity[row, number], names[row]
+    shards = [source.embeddings] if isinstance(source.embeddings, Path) else source.embeddings
+    for shard in shards:
+        for batch in tables.iter_batches(shard, ["clip_id", "vector"], batch_size=4096):
+            names = batch["clip_id"].to_pylist()
+            similarity = _unit(tables.to_matrix(batch["vector"])) @ centres.T
+            similarity[[name not in known for name in names]] = -np.inf
+            for number, row in enumerate(similarity.argmax(axis=0)):
+                if similarity[row, number] > best[number]:
+                    best[number], clip[number] = similarity[row, number], names[row]
     return {int(class_id): name for class_id, name in zip(ids, clip, strict=True) if name}
 
 
@@ -169,10 +172,8 @@ def _unit(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
 
 
-def _read_audio(shards: Sequence[Path], wanted: set[str]) -> Any:
+def _read_audio(shards: Sequence[Path], wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     """(clip id, encoded bytes) of the wanted clips; only their row groups' audio is read."""
-    import pyarrow as pa
-
     names = pa.array(sorted(wanted), pa.string())
     for shard in shards:
         with pq.ParquetFile(shard) as file:
@@ -194,7 +195,7 @@ def _decode(encoded: bytes, max_duration_s: float) -> tuple[np.ndarray[Any, Any]
 
 
 def encode_mp3(wave: np.ndarray[Any, Any], sample_rate_hz: int) -> bytes:
-    """A mono wave [samples] as MP3 with variable bit rate (about 25 kbit/s); other rates than MP3's are resampled."""
+    """A mono wave [samples] as MP3 (about 25 kbit/s); sample rates that MP3 lacks are resampled."""
     if sample_rate_hz not in _MP3_RATES_HZ:
         import soxr
 

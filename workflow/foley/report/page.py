@@ -96,10 +96,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: leading text cells, then values."""
+    """One row of a table: leading text cells (``detail`` below the first), then values."""
 
     head: tuple[str, ...]
     cells: tuple[Cell, ...]
+    detail: str = ""
     reference: bool = False
 
 
@@ -115,14 +116,13 @@ class ValueTable:
 
 @dataclass(frozen=True)
 class Board:
-    """The leaderboard of one study on one dataset: its figure and its tables, the first of them open."""
+    """The leaderboard of one study on one dataset: its figures and its tables, the first of them open."""
 
     study: str
     dataset: str
-    figure: Markup | None
+    figures: tuple[Markup, ...]
     tables: tuple[ValueTable, ...]
     sources: tuple[str, ...]
-    note: str
 
 
 def write_report(
@@ -136,6 +136,7 @@ def write_report(
     config_summary: Mapping[str, Any],
     figures: Mapping[str, Path] | None = None,
     methods: Sequence[str] = (),
+    title: str = "Does synthetic audio help?",
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page, and its main figures as SVG files.
@@ -150,6 +151,7 @@ def write_report(
         config_summary: What the run was configured to do; nested, plain data.
         figures: Where to write ``leaderboard``, ``classes`` and ``map`` as SVG; absent ones are not written.
         methods: Methods in the order of the config.
+        title: Heading of the page.
         provenance: What is recorded of the run, shown at the page's end.
 
     Raises:
@@ -172,6 +174,7 @@ def write_report(
 
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     page = _environment().get_template("report.html.j2").render(
+        title=title,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -375,8 +378,8 @@ class _BoardBuilder:
         for system in systems:
             cells = tuple(self.cell(split, system, metric) for split in splits for metric in metrics)
             seeds = self.book.seed_count(self.study, self.dataset, system)
-            head = (system.method, system.variant, str(seeds or ""))
-            rows.append(Row(head, cells, system.method in REFERENCES))
+            head = (system.method, str(seeds or ""))
+            rows.append(Row(head, cells, system.variant, system.method in REFERENCES))
         ours = {system.method for system in systems}
         for method in dict.fromkeys(p.method for p in self.literature if p.method not in ours):
             cells = tuple(
@@ -385,12 +388,12 @@ class _BoardBuilder:
                 for metric in metrics
             )
             if any(cell.published for cell in cells):
-                rows.append(Row((method, "published only", ""), cells, True))
+                rows.append(Row((method, ""), cells, "published only", True))
         return rows
 
     def split_table(self, title: str, metric: str) -> ValueTable | None:
         """Methods by splits, for one metric."""
-        splits = self.splits([metric])
+        splits = _mean_first(self.splits([metric]))
         if not splits:
             return None
         columns = tuple(self.column(split, metric) for split in splits)
@@ -403,21 +406,21 @@ class _BoardBuilder:
         if not splits:
             return None
         rows = [
-            Row((*row.head, split or "all"), row.cells, row.reference)
-            for split in [*splits[-1:], *splits[:-1]]
+            Row((*row.head, split or "all"), row.cells, row.detail, row.reference)
+            for split in _mean_first(splits)
             for row in self.rows(metrics, [split])
         ]
         columns = (("seen", ""), ("unseen", ""), ("harmonic mean", ""))
-        title = "Generalised setting: classes seen and unseen, accuracy in %"
+        title = "Generalised setting: among seen and unseen classes, mean accuracy per class in %"
         return ValueTable(title, (*_HEAD, "split"), columns, tuple(rows))
 
     def other_table(self, shown: set[str]) -> ValueTable | None:
         """Whatever else the study measured, a row per method and metric."""
         rest = [m for m in self.book.metrics(self.study, self.dataset) if m not in shown]
         rest = [m for m in rest if not m.endswith("_seed_std")]
-        splits = self.splits(rest)
+        splits = _mean_first(self.splits(rest))
         rows = [
-            Row((row.head[0], row.head[1], row.head[2], metric), row.cells, row.reference)
+            Row((*row.head, metric), row.cells, row.detail, row.reference)
             for metric in rest
             for row in self.rows([metric], splits)
         ]
@@ -426,15 +429,15 @@ class _BoardBuilder:
         columns = tuple((split or "all", "") for split in splits)
         return ValueTable("All other metrics", (*_HEAD, "metric"), columns, tuple(rows))
 
-    def figure(self) -> str | None:
-        """Accuracy per split, the mean first."""
+    def figures(self) -> list[str]:
+        """Accuracy on unseen classes, a figure per split, the mean first."""
         systems = self.book.systems(self.study, self.dataset, ["accuracy"])
-        splits = self.splits(["accuracy"])
-        splits = [s for s in splits if s == MEAN] + [s for s in splits if s != MEAN]
+        splits = _mean_first(self.splits(["accuracy"]))
         if len(systems) * len(splits) > _FIGURE_ROWS:
             splits = splits[:1]
         ours = [system for system in systems if system.method not in REFERENCES]
         several = len({system.variant for system in ours}) > 1
+        count = len([s for s in self.all_splits if s != MEAN])
         panels = []
         for split in splits:
             rows = []
@@ -452,15 +455,18 @@ class _BoardBuilder:
                 if system.method in REFERENCES
                 and (line := self.book.get(self.study, self.dataset, split, system, "accuracy"))
             ]
-            count = len([s for s in self.all_splits if s != MEAN])
             if rows:
-                panels.append(draw.Panel(_where(split, count), tuple(rows), tuple(lines)))
-        if not panels:
-            return None
-        return draw.leaderboard_svg(panels, f"{self.dataset}: accuracy on unseen classes, %")
+                title = ", ".join(part for part in (self.dataset, _where(split, count)) if part)
+                panels.append(draw.Panel(title, tuple(rows), tuple(lines)))
+        return draw.leaderboard_svgs(panels)
 
 
-_HEAD = ("method", "variant", "seeds")
+_HEAD = ("method", "seeds")
+
+
+def _mean_first(splits: Sequence[str]) -> list[str]:
+    """A narrow screen shows the first column only, and the mean sums the others up."""
+    return sorted(splits, key=lambda split: split != MEAN)
 
 
 def _boards(book: ScoreBook, literature: Sequence[Published]) -> tuple[list[Board], list[str]]:
@@ -477,21 +483,16 @@ def _boards(book: ScoreBook, literature: Sequence[Published]) -> tuple[list[Boar
                     {"accuracy", "accuracy_macro", "accuracy_seen", "accuracy_unseen", "harmonic_mean"}
                 ),
             ]
-            svg = builder.figure()
-            if svg:
-                svgs.append(svg)
+            drawn = builder.figures()
+            svgs += drawn
             sources = tuple(dict.fromkeys(p.source for p in builder.used))
-            note = ""
-            if MEAN in builder.all_splits and builder.splits(["accuracy"])[-1:] != [MEAN]:
-                note = "This dataset has one split."
             boards.append(
                 Board(
                     study,
                     dataset,
-                    Markup(draw.inline(svg)) if svg else None,
+                    tuple(Markup(draw.inline(svg)) for svg in drawn),
                     tuple(table for table in found if table is not None),
                     sources,
-                    note,
                 )
             )
     return boards, svgs
@@ -513,12 +514,11 @@ def _class_panels(
             systems = book.systems(study, dataset, ["recall", "precision"])
             for variant in dict.fromkeys(system.variant for system in systems):
                 chosen = [system for system in systems if system.variant == variant]
-                panel, svg = _class_panel(
+                panel, drawn = _class_panel(
                     book, study, dataset, variant, splits, chosen, labels.get(dataset, {})
                 )
                 panels.append(panel)
-                if svg:
-                    svgs.append(svg)
+                svgs += drawn
     return panels, svgs
 
 
@@ -530,7 +530,7 @@ def _class_panel(
     splits: Sequence[str],
     systems: Sequence[System],
     labels: Mapping[int, str],
-) -> tuple[dict[str, Any], str | None]:
+) -> tuple[dict[str, Any], list[str]]:
     gain_metrics = [m for m in book.metrics(study, dataset) if m.startswith(GAIN)] or [f"{GAIN}ale"]
     metric, baseline = gain_metrics[0], gain_metrics[0].removeprefix(GAIN)
     reference = System(baseline, variant)
@@ -542,7 +542,7 @@ def _class_panel(
             columns.append(("gain", system.method))
     rows, gains, groups = [], {}, []
     for split in splits:
-        names = []
+        names, where = [], ", ".join(part for part in (dataset, _where(split, 0)) if part)
         for class_id in book.class_ids(study, dataset, split):
             name = labels.get(class_id, str(class_id))
             cells, size = [], None
@@ -558,25 +558,26 @@ def _class_panel(
                         gain = Score(recall.value - before.value, None, None, recall.n)
                     cells.append(Cell(gain, signed=True))
                     if gain is not None:
-                        gains[split, name, system.method] = gain.value
+                        gains[where, name, system.method] = gain.value
             if any(cell.score for cell in cells):
                 names.append(name)
                 clips = Cell(Score(float(size), None, None, None) if size else None, share=False)
                 rows.append(Row((name, split or "all"), (clips, *cells)))
         if names:
-            groups.append((split or "all", names))
+            groups.append((where, names))
     title = f"{dataset}: recall per class, gain over {baseline}" + (f" ({variant})" if variant else "")
     trained = dict.fromkeys(s.method for s in book.systems(study, dataset) if s.method not in REFERENCES)
     colours = {method: number for number, method in enumerate(trained)}
     drawn = {system.method: colours[system.method] for system in gainers}
-    svg = draw.class_gains_svg(groups, drawn, gains, title) if gains else None
+    svgs = draw.class_gains_svgs(groups, drawn, gains) if gains else []
     table = ValueTable(title, ("class", "split"), tuple(columns), tuple(rows))
     panel = {
-        "title": " · ".join(part for part in (dataset, variant) if part),
-        "figure": Markup(draw.inline(svg)) if svg else None,
+        "title": title,
+        "name": " · ".join(part for part in (dataset, variant) if part),
+        "figures": [Markup(draw.inline(svg)) for svg in svgs],
         "table": table,
     }
-    return panel, svg
+    return panel, svgs
 
 
 # ---- confusion ----
@@ -701,7 +702,8 @@ def _queries(scores: Path, predictions: Sequence[Path]) -> list[dict[str, str]]:
             "title": "Leaderboard, in DuckDB",
             "engine": "duckdb",
             "text": "SELECT dataset, split, method, variant,\n"
-            "       round(100 * value, 1) AS accuracy, round(100 * low, 1) AS low, round(100 * high, 1) AS high\n"
+            "       round(100 * value, 1) AS accuracy,\n"
+            "       round(100 * low, 1) AS low, round(100 * high, 1) AS high\n"
             f"FROM {sql(scores)}\n"
             "WHERE metric = 'accuracy' AND seed IS NULL AND class_id IS NULL\n"
             "ORDER BY dataset, split, accuracy DESC;",

@@ -1,4 +1,4 @@
-"""The score table as the page asks for it: one value by study, dataset, split, method, variant, metric and class."""
+"""The score table as the page asks for it: values by study, dataset, split, system, metric and class."""
 
 from __future__ import annotations
 
@@ -77,10 +77,6 @@ class ScoreBook:
         """Splits with values, the mean over splits last."""
         found = {key[2] for key in self._scores if key[:2] == (study, dataset)}
         return sorted(found - {MEAN}) + sorted(found & {MEAN})
-
-    def main_split(self, study: str, dataset: str) -> str:
-        """The mean over splits, or else the last split."""
-        return self.splits(study, dataset)[-1]
 
     def systems(self, study: str, dataset: str, metrics: Iterable[str] | None = None) -> list[System]:
         """Methods and variants that have values of ``metrics`` (any metric when None); references last."""

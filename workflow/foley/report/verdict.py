@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def outcome(self) -> str:
-        """``helps`` or ``hurts`` where the interval excludes 0, else ``unclear`` (also without an interval)."""
+        """``helps`` or ``hurts`` where the interval excludes 0, else ``unclear``."""
         if self.gain.low is None or self.gain.high is None:
             return "unclear"
         return "helps" if self.gain.low > 0 else "hurts" if self.gain.high < 0 else "unclear"
