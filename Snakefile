@@ -19,7 +19,6 @@ include: "workflow/rules/zero_shot.smk"
 include: "workflow/rules/report.smk"
 
 
-
 report: "workflow/report/workflow.rst"
 
 

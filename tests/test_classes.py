@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
 from foley.classes import word_vectors
 from foley.classes.sentence_vectors import embed_sentences
 from foley.classes.table import ClassInfo, ClassTable, from_labels, read_class_table

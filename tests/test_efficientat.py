@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import soxr
 import torch
+
 from foley.encoders import efficientat
 from foley.encoders.protocol import AudioEncoder
 from foley.encoders.weights import resolve

@@ -18,12 +18,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import soundfile as sf
+from PIL import Image
+
 from foley import tables
 from foley.report import embedding_map, figures, gallery, page
 from foley.report.confusion import read_confusions
 from foley.report.scores import ScoreBook
 from foley.report.verdict import verdicts
-from PIL import Image
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>'
 RATE = 16_000

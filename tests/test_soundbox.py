@@ -11,6 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from scipy import signal
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
 from foley.classes.table import read_class_table
 from foley.datasets.soundbox import (
     CLASSES,
@@ -23,12 +30,6 @@ from foley.datasets.soundbox import (
     write_tree,
 )
 from foley.datasets.soundbox_models import CREST_DB, DURATION_S, MODELS, RMS_DBFS
-from scipy import signal
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CLASS_TABLE = REPOSITORY / "resources" / "classes" / "soundbox.yaml"
@@ -231,3 +232,22 @@ def test_every_class_is_unseen_once() -> None:
     assert list(splits) == ["fold0", "fold1", "fold2", "fold3"]
     assert all(len(split["unseen"]) == 3 for split in splits.values())
     assert sorted(label for split in splits.values() for label in split["unseen"]) == sorted(CLASSES)
+
+
+def test_attributes_tell_unseen_classes_by_what_seen_classes_sound_like(clips: Clips) -> None:
+    attributes = np.array([c.attributes for c in read_class_table(CLASS_TABLE).classes])
+    # Level is no part of the sound.
+    features = np.array([log_mel_statistics(wave / wave.std()) for wave in clips.waves])
+    accuracies = []
+    for split in yaml.safe_load(SPLITS.read_text())["splits"].values():
+        unseen = np.array([CLASSES.index(label) for label in split["unseen"]])
+        seen = ~np.isin(clips.classes, unseen)
+        model = make_pipeline(StandardScaler(), Ridge(alpha=100.0))
+        model.fit(features[seen], attributes[clips.classes[seen]])
+        centre = attributes[clips.classes[seen]].mean(axis=0)
+        directions = attributes[unseen] - centre
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        scores = (model.predict(features[~seen]) - centre) @ directions.T
+        accuracies.append((unseen[scores.argmax(axis=1)] == clips.classes[~seen]).mean())
+    print(accuracies)
+    assert np.mean(accuracies) > 0.5  # chance is a third

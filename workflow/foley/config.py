@@ -35,8 +35,12 @@ class Dataset(Model):
 
     kind: str | None = Field(None, description="dataset kind; the dataset's own id when left out")
     path: Path | None = Field(None, description="folder of the raw dataset in its published layout")
-    folder: Path | None = Field(None, description="short for `kind: folder` with this path: one sub-folder a class")
-    classes: Path | None = Field(None, description="class table (YAML) instead of the one in resources/classes")
+    folder: Path | None = Field(
+        None, description="short for `kind: folder` with this path: one sub-folder a class"
+    )
+    classes: Path | None = Field(
+        None, description="class table (YAML) instead of the one in resources/classes"
+    )
     shards: int = Field(8, ge=1, le=100_000, description="parts that are ingested independently")
     sample_rate_hz: int = Field(16_000, ge=1_000, le=192_000, description="rate at which clips are stored")
     min_duration_s: float = Field(0.1, gt=0, description="shorter clips are rejected")
@@ -119,8 +123,12 @@ class ZeroShot(Model):
     baseline: Id = Field("ale", description="method without synthetic data that gains are measured against")
     seeds: int = Field(10, ge=1, description="seeds per method, trained as one batched model")
     seed: int = Field(0, ge=0, description="first seed, and seed of the partition and of the bootstrap")
-    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="part of each seen class for early stopping")
-    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="part of each seen class for the generalised test")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="part of each seen class for early stopping"
+    )
+    test_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="part of each seen class for the generalised test"
+    )
     bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
 
 

@@ -30,7 +30,9 @@ from foley.runtime.code import code_hash, load, module_file
 
 def _target(kinds: Mapping[str, str], name: str, where: str) -> str:
     if name not in kinds:
-        raise ConfigError(f"config: `{where}` is `{name}`, which Foley does not know; {did_you_mean(name, kinds)}")
+        raise ConfigError(
+            f"config: `{where}` is `{name}`, which Foley does not know; {did_you_mean(name, kinds)}"
+        )
     return kinds[name]
 
 
@@ -165,6 +167,27 @@ class Plan:
     def seeds(self) -> list[int]:
         return list(range(self.study.seed, self.study.seed + self.study.seeds))
 
+    def summary(self) -> dict[str, Any]:
+        """What the page says of how its results were made."""
+        study = self.study
+        return {
+            "datasets": {d: {"kind": self.dataset_kind(d), "splits": self.splits(d)} for d in study.datasets},
+            "embeddings": {
+                e: self.config.embeddings[e].model_dump(mode="json", exclude_defaults=True)
+                for e in study.embeddings
+            },
+            "class_vectors": {
+                v: self.config.class_vectors[v].model_dump(mode="json", exclude_defaults=True)
+                for v in study.class_vectors
+            },
+            "methods": {
+                m: self.config.methods[m].model_dump(mode="json", exclude_defaults=True)
+                for m in study.methods
+            },
+            "seeds": self.seeds,
+            "results": self.config.results,
+        }
+
     # Checks
 
     def _check(self) -> None:
@@ -175,7 +198,10 @@ class Plan:
         study = self.study
         for dataset in study.datasets:
             self.splits(dataset)
-        if any(self.config.methods[m].generator for m in study.methods) and study.baseline not in study.methods:
+        if (
+            any(self.config.methods[m].generator for m in study.methods)
+            and study.baseline not in study.methods
+        ):
             raise ConfigError(
                 f"config: `zero_shot.baseline` is `{study.baseline}`, which is not among `zero_shot.methods`; "
                 "gains need a method without synthetic data to be measured against"
@@ -185,14 +211,18 @@ class Plan:
         for vectors in study.class_vectors:
             entry = self.config.class_vectors[vectors]
             if entry.kind == "words":
-                self._need_file(entry.path, f"class_vectors.{vectors}.path", "word vectors in word2vec format")
+                self._need_file(
+                    entry.path, f"class_vectors.{vectors}.path", "word vectors in word2vec format"
+                )
         for method in study.methods:
             entry = self.config.methods[method]
             target = self.generator_target(method)
             if target is not None:
                 self._check_options(target, entry.generator_options, f"methods.{method}.generator_options")
             self._check_options(
-                self.classifier_target(method), entry.classifier_options, f"methods.{method}.classifier_options"
+                self.classifier_target(method),
+                entry.classifier_options,
+                f"methods.{method}.classifier_options",
             )
 
     def _check_dataset(self, dataset: str) -> None:
@@ -216,7 +246,9 @@ class Plan:
         where = f"embeddings.{embedding}"
         if self.is_trained(embedding):
             if entry.feature is None:
-                raise ConfigError(f"config: `{where}.feature` is missing: a trained encoder reads a stored feature")
+                raise ConfigError(
+                    f"config: `{where}.feature` is missing: a trained encoder reads a stored feature"
+                )
             self._check_options(target, entry.options, f"{where}.options")
             feature = self.config.features[entry.feature]
             self._check_options(

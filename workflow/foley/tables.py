@@ -158,7 +158,9 @@ FEATURES = TableKind(
     frozenset({"clip_id", "window", "vector"}),
 )
 
-EMBEDDINGS = TableKind("embeddings", "One embedding per clip and window.", FEATURES.columns, FEATURES.order_by)
+EMBEDDINGS = TableKind(
+    "embeddings", "One embedding per clip and window.", FEATURES.columns, FEATURES.order_by
+)
 
 HISTORY = TableKind(
     "history",
@@ -267,7 +269,10 @@ GALLERY = TableKind(
         "class_id": (_I32, "class number"),
         "label": (_S, "class name"),
         "clip_id": (_S, "id of the clip"),
-        "kind": (_S, "real, synthetic or nearest (the real clip nearest to what a generator made of the class)"),
+        "kind": (
+            _S,
+            "real, synthetic or nearest (the real clip nearest to what a generator made of the class)",
+        ),
         "note": (_S, "what to know of it: prompt, generator, true class; or null"),
         "audio_mp3": (pa.binary(), "the clip as MP3, which every browser plays"),
         "spectrogram_png": (pa.binary(), "its log-mel spectrogram as PNG"),
@@ -376,12 +381,13 @@ def writer(
     bulky = {"vector", "audio", "audio_mp3", "spectrogram_png"}
     light = [name for name in schema.names if name not in bulky]
     options: dict[str, Any] = {
-        "compression": {f.name: "none" if f.name in bulky else "zstd" for f in schema if not pa.types.is_nested(f.type)},
+        "compression": {
+            f.name: "none" if f.name in bulky else "zstd" for f in schema if not pa.types.is_nested(f.type)
+        },
         "use_dictionary": [f.name for f in schema if f.name in light and f.type == pa.string()],
     }
-    with atomic_file(path) as temporary:
-        with pq.ParquetWriter(temporary, schema, **options) as parquet:
-            yield TableWriter(parquet, kind.schema, kind)
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
+        yield TableWriter(parquet, kind.schema, kind)
 
 
 def write(
@@ -397,7 +403,9 @@ def write(
         counts = table.group_by(list(kind.order_by)).aggregate([([], "count_all")])
         doubled = counts.filter(pc.greater(counts["count_all"], 1))
         if doubled.num_rows:
-            raise TableError(f"table {kind.name}: doubled rows, for example {doubled.slice(0, 1).to_pylist()[0]}")
+            raise TableError(
+                f"table {kind.name}: doubled rows, for example {doubled.slice(0, 1).to_pylist()[0]}"
+            )
     with writer(path, kind, provenance) as out:
         out._writer.write_table(table)
 
@@ -424,7 +432,9 @@ def read(
         wanted = columns if columns is not None else (kind.schema.names if kind else [])
         lacking = [name for name in wanted if name not in parts[-1].column_names]
         if lacking:
-            raise TableError(f"{path} lacks the columns {lacking}: it was not written as a {kind and kind.name}")
+            raise TableError(
+                f"{path} lacks the columns {lacking}: it was not written as a {kind and kind.name}"
+            )
     if len(parts) == 1:
         return parts[0]
     return pa.concat_tables([part.replace_schema_metadata(None) for part in parts])

@@ -46,8 +46,6 @@ def one_of(names):
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
 
 
-
-
 wildcard_constraints:
     dataset=one_of(P.config.datasets),
     feature=one_of(P.config.features),

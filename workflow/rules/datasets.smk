@@ -78,7 +78,9 @@ rule ingest_shard:
     params:
         root=lambda wc: P.raw_root(wc.dataset),
         shards=lambda wc: P.config.datasets[wc.dataset].shards,
-        files=lambda wc: (lambda f: f.shards[int(wc.shard)] if f else None)(P.fingerprint(wc.dataset)),
+        files=lambda wc: (lambda f: f.shards[int(wc.shard)] if f else None)(
+            P.fingerprint(wc.dataset)
+        ),
         kind=lambda wc: P.dataset_target(wc.dataset),
         options=lambda wc: P.config.datasets[wc.dataset].options,
         ingest=lambda wc: P.config.datasets[wc.dataset].model_dump(

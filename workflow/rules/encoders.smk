@@ -8,16 +8,25 @@
 EMBEDDINGS = f"{RESULTS}/embeddings/dataset={{dataset}}/embedding={{embedding}}"
 
 
-def embedding_files(wildcards):
-    """The tables that hold the embeddings of the wildcards' dataset, embedding and split."""
-    if P.is_trained(wildcards.embedding):
-        return [f"{EMBEDDINGS}/split={wildcards.split}/embeddings.parquet".format(**wildcards)]
+def embeddings_of(dataset, embedding, split):
+    """The tables that hold an embedding of a dataset's clips, in one split."""
+    if P.is_trained(embedding):
+        return expand(
+            f"{EMBEDDINGS}/split={{split}}/embeddings.parquet",
+            dataset=dataset,
+            embedding=embedding,
+            split=split,
+        )
     return expand(
         f"{EMBEDDINGS}/shard={{shard}}.parquet",
-        dataset=wildcards.dataset,
-        embedding=wildcards.embedding,
-        shard=P.shards(wildcards.dataset),
+        dataset=dataset,
+        embedding=embedding,
+        shard=P.shards(dataset),
     )
+
+
+def embedding_files(wildcards):
+    return embeddings_of(wildcards.dataset, wildcards.embedding, wildcards.split)
 
 
 rule train_encoder:

@@ -9,7 +9,9 @@ def score_files(wildcards):
     found = []
     for dataset in P.datasets:
         found += runs("scores.parquet", dataset)
-        found += expand(f"{SPLIT}/references.parquet", dataset=dataset, split=P.splits(dataset))
+        found += expand(
+            f"{SPLIT}/references.parquet", dataset=dataset, split=P.splits(dataset)
+        )
         found += expand(f"{ZERO_SHOT}/comparison.parquet", dataset=dataset)
     return found
 
@@ -29,3 +31,173 @@ rule collect_scores:
         code=code("collect_scores"),
     script:
         "../scripts/collect_scores.py"
+
+
+# Synthetic embeddings are shown for one split a dataset: its `test`, or the first.
+
+
+def shown(dataset):
+    """The runs with a generator whose embeddings the page shows: (embedding, vectors, method)."""
+    return [
+        (embedding, P.study.class_vectors[0], method)
+        for embedding in P.study.embeddings
+        for method in P.study.methods
+        if P.generator_target(method)
+    ]
+
+
+def shown_split(dataset):
+    splits = P.splits(dataset)
+    return "test" if "test" in splits else splits[0]
+
+
+def shown_files(file, dataset):
+    return [
+        f"{RUN}/{file}".format(
+            dataset=dataset,
+            split=shown_split(dataset),
+            embedding=embedding,
+            vectors=vectors,
+            method=method,
+        )
+        for embedding, vectors, method in shown(dataset)
+    ]
+
+
+rule project_embeddings:
+    """Real and synthetic embeddings of one run on a plane."""
+    input:
+        embeddings=embedding_files,
+        partition=f"{SPLIT}/partition.parquet",
+        synthetic=f"{RUN}/synthetic.parquet",
+        classes=f"{CLIPS}/classes.parquet",
+    output:
+        f"{RUN}/map.parquet",
+    log:
+        f"{RESULTS}/logs/project_embeddings/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    params:
+        seed=lambda wc: P.study.seed,
+        max_points=P.config.report.map_points,
+        code=code("project_embeddings"),
+    script:
+        "../scripts/project_embeddings.py"
+
+
+rule pick_gallery:
+    """A few clips of each class to hear, and the real clips nearest to what the generators made."""
+    input:
+        audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
+        clips=f"{CLIPS}/clips.parquet",
+        synthetic=lambda wc: shown_files("synthetic.parquet", wc.dataset),
+        embeddings=lambda wc: [
+            file
+            for embedding, _, _ in shown(wc.dataset)
+            for file in embeddings_of(wc.dataset, embedding, shown_split(wc.dataset))
+        ],
+    output:
+        f"{RESULTS}/report/gallery/dataset={{dataset}}/gallery.parquet",
+    log:
+        f"{RESULTS}/logs/pick_gallery/dataset={{dataset}}.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    params:
+        # Name of each shown run, and how many of the embedding files are its own.
+        methods=lambda wc: [
+            [
+                f"{method} ({embedding})",
+                1 if P.is_trained(embedding) else len(P.shards(wc.dataset)),
+            ]
+            for embedding, _, method in shown(wc.dataset)
+        ],
+        per_class=P.config.report.clips_per_class,
+        max_duration_s=P.config.report.clip_seconds,
+        seed=lambda wc: P.study.seed,
+        code=code("pick_gallery"),
+    script:
+        "../scripts/pick_gallery.py"
+
+
+rule write_report:
+    """One page: the verdict, leaderboards, classes, maps, a gallery and the data."""
+    input:
+        scores=f"{RESULTS}/scores.parquet",
+        predictions=[
+            file
+            for dataset in P.datasets
+            for file in runs("predictions.parquet", dataset)
+        ],
+        clips=expand(f"{CLIPS}/clips.parquet", dataset=P.datasets),
+        rejected=expand(f"{CLIPS}/rejected.parquet", dataset=P.datasets),
+        classes=expand(f"{CLIPS}/classes.parquet", dataset=P.datasets),
+        gallery=expand(rules.pick_gallery.output[0], dataset=P.datasets),
+        missing_words=[
+            file
+            for dataset in P.datasets
+            for file in expand(
+                rules.embed_classes.output.missing,
+                dataset=dataset,
+                vectors=P.study.class_vectors,
+            )
+        ],
+        maps=[
+            file
+            for dataset in P.datasets
+            for file in shown_files("map.parquet", dataset)
+        ],
+        published=sorted(
+            map(
+                str,
+                (Path(workflow.basedir) / "resources" / "published").glob("*.yaml"),
+            )
+        ),
+        templates=sorted(
+            map(str, (LIBRARY_ROOT / "foley" / "report" / "templates").iterdir())
+        ),
+    output:
+        page=report(
+            f"{RESULTS}/report/index.html",
+            caption="../report/page.rst",
+            category="Foley",
+            labels={"what": "the whole page"},
+        ),
+        leaderboard=report(
+            f"{RESULTS}/report/leaderboard.svg",
+            caption="../report/leaderboard.rst",
+            category="Foley",
+            labels={"what": "leaderboard"},
+        ),
+        classes=report(
+            f"{RESULTS}/report/classes.svg",
+            caption="../report/classes.rst",
+            category="Foley",
+            labels={"what": "gains per class"},
+        ),
+        map=report(
+            f"{RESULTS}/report/map.svg",
+            caption="../report/map.rst",
+            category="Foley",
+            labels={"what": "embedding map"},
+        ),
+    log:
+        f"{RESULTS}/logs/write_report.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    params:
+        datasets=P.datasets,
+        vectors_per_dataset=len(P.study.class_vectors),
+        maps=[
+            [dataset, shown_split(dataset), f"{embedding}/{vectors}", method]
+            for dataset in P.datasets
+            for embedding, vectors, method in shown(dataset)
+        ],
+        methods=P.study.methods,
+        title=P.config.report.title,
+        summary=P.summary(),
+        code=code("write_report"),
+    script:
+        "../scripts/write_report.py"

@@ -24,7 +24,11 @@ def runs(file, dataset):
 
 def synthetic_file(wildcards):
     """The synthetic embeddings of a method with a generator."""
-    return f"{RUN}/synthetic.parquet".format(**wildcards) if P.generator_target(wildcards.method) else []
+    return (
+        f"{RUN}/synthetic.parquet".format(**wildcards)
+        if P.generator_target(wildcards.method)
+        else []
+    )
 
 
 rule partition_clips:
@@ -40,7 +44,9 @@ rule partition_clips:
         "../../envs/audio.yaml"
     threads: 1
     params:
-        random=lambda wc: None if P.splits_file(wc.dataset) else P.study.random_splits.model_dump(),
+        random=lambda wc: (
+            None if P.splits_file(wc.dataset) else P.study.random_splits.model_dump()
+        ),
         validation_fraction=lambda wc: P.study.validation_fraction,
         test_fraction=lambda wc: P.study.test_fraction,
         seed=lambda wc: P.study.seed,
@@ -145,10 +151,14 @@ rule compare_methods:
     input:
         predictions=lambda wc: runs("predictions.parquet", wc.dataset),
         partitions=lambda wc: expand(
-            f"{SPLIT}/partition.parquet", dataset=wc.dataset, split=P.splits(wc.dataset)
+            f"{SPLIT}/partition.parquet",
+            dataset=wc.dataset,
+            split=P.splits(wc.dataset),
         ),
         references=lambda wc: expand(
-            f"{SPLIT}/references.parquet", dataset=wc.dataset, split=P.splits(wc.dataset)
+            f"{SPLIT}/references.parquet",
+            dataset=wc.dataset,
+            split=P.splits(wc.dataset),
         ),
     output:
         f"{ZERO_SHOT}/comparison.parquet",

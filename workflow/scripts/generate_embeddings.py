@@ -6,7 +6,7 @@ from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
     import torch
-    
+
     from foley.config import parse_options
     from foley.runtime.code import load
     from foley.studies.zero_shot import generate_embeddings, load_experiment

@@ -96,7 +96,8 @@ def decode(
                 raise ClipRejected("unreadable", f"{rate} Hz, {channels} channels")
             if 0 < frames < 2**62 and frames / rate > max_duration_s:
                 raise ClipRejected(
-                    "too_long", f"{frames / rate:.1f} s, at most {max_duration_s:g} s (datasets.<id>.max_duration_s)"
+                    "too_long",
+                    f"{frames / rate:.1f} s, at most {max_duration_s:g} s (datasets.<id>.max_duration_s)",
                 )
             _check_container(data)
             samples = file.read(dtype="float32", always_2d=True)

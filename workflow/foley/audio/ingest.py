@@ -103,7 +103,9 @@ def ingest_shard(
         tables.writer(audio_path, tables.AUDIO, provenance) as out,
         ThreadPoolExecutor(max_workers=max(1, threads)) as pool,
     ):
-        work = _in_order(pool, lambda row: _ingest_one(root, row, dataset, options), rows, ahead=4 * threads + 4)
+        work = _in_order(
+            pool, lambda row: _ingest_one(root, row, dataset, options), rows, ahead=4 * threads + 4
+        )
         for row, done in progress(work):
             try:
                 batch.append(done.result())
@@ -117,7 +119,9 @@ def ingest_shard(
                 batch = []
         out.write(batch)
     tables.write(rejected_path, tables.REJECTED, rejected, provenance)
-    log.info("shard %d of %s: %d clips, %d rejected", shard, dataset, len(rows) - len(rejected), len(rejected))
+    log.info(
+        "shard %d of %s: %d clips, %d rejected", shard, dataset, len(rows) - len(rejected), len(rejected)
+    )
 
 
 class TooManyRejected(ValueError):
@@ -164,8 +168,12 @@ def collect_clips(
             if original != clip_id:
                 refused.append(
                     {
-                        "dataset": dataset, "clip_id": clip_id, "label": label, "source": source,
-                        "reason": "duplicate", "detail": f"the same samples as {original}",
+                        "dataset": dataset,
+                        "clip_id": clip_id,
+                        "label": label,
+                        "source": source,
+                        "reason": "duplicate",
+                        "detail": f"the same samples as {original}",
                     }  # fmt: skip
                 )
         clips = clips.filter(pa.array(keep, type=pa.bool_()))
@@ -173,7 +181,9 @@ def collect_clips(
     total = clips.num_rows + len(refused)
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r["reason"] for r in refused).most_common())
     if not clips.num_rows:
-        raise ValueError(f"dataset {dataset}: no clip is left of {total} ({reasons or 'no audio files found'})")
+        raise ValueError(
+            f"dataset {dataset}: no clip is left of {total} ({reasons or 'no audio files found'})"
+        )
     if len(refused) > max_rejected * total:
         # Snakemake removes the outputs of a failed job, so the reasons go into the message and the log.
         for row in refused:

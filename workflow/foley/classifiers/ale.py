@@ -73,7 +73,9 @@ class ALE:
         if data.synthetic is not None:
             seeds, unseen, count, _ = data.synthetic.shape
             synthetic = data.synthetic.to(self.device).reshape(seeds, unseen * count, dim)
-            made_classes = torch.arange(data.seen, data.seen + unseen, device=self.device).repeat_interleave(count)
+            made_classes = torch.arange(data.seen, data.seen + unseen, device=self.device).repeat_interleave(
+                count
+            )
         else:
             vectors = vectors[: data.seen]
         model = _Compatibility(SeedStreams(self.seeds, "ale", "initialise"), dim, condition).to(self.device)
@@ -98,7 +100,10 @@ class ALE:
                 inputs, wanted = x[rows], classes[rows]
             scores = model(inputs, vectors)
             # Mean over a seed's batch, summed over seeds: each seed's gradient is that of its own loss.
-            return functional.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="sum") / rows.shape[1]
+            return (
+                functional.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="sum")
+                / rows.shape[1]
+            )
 
         checkpoint = None
         if checkpoints is not None:

@@ -1,8 +1,8 @@
 """`soundbox`: the embedded dataset. Twelve everyday sounds, synthesised, because no recording may be shipped.
 
-A class has recordings (one source, one room, one microphone) of a few takes each (another onset, performance
-and noise). Clips of one recording differ in little but performance, as they do in real collections, so a split
-that ignores `recording_id` leaks and one that respects it does not.
+A class has recordings (one source, one room, one microphone) of a few takes each (another onset,
+performance and noise). Clips of one recording differ in little but performance, as they do in real
+collections, so a split that ignores `recording_id` leaks and one that respects it does not.
 
 Loudness and length tell nothing about the class: duration, RMS level and crest factor are drawn from
 distributions that all classes share (see `soundbox_models.render`).

@@ -85,7 +85,7 @@ def moving_noise(
 
 
 def wander(rng: Generator, samples: int, rate_hz: float) -> np.ndarray:
-    """A smooth random curve, [T], that turns about `rate_hz` times a second; mean near 0, deviation near 1."""
+    """A smooth random curve, [T], that turns about `rate_hz` times a second; mean about 0, deviation 1."""
     knots = int(np.ceil(samples / SAMPLE_RATE_HZ * rate_hz)) + 4
     position = np.arange(knots) / rate_hz - rng.uniform(1, 2) / rate_hz
     return PchipInterpolator(position, rng.standard_normal(knots))(time_axis(samples))
@@ -140,7 +140,7 @@ def burst(samples: int, attack_s: float, t60_s: float) -> np.ndarray:
 
 
 def poisson_impulses(rng: Generator, samples: int, rate_hz: float, spread: float) -> np.ndarray:
-    """Impulses of random sign at Poisson times, [T]; `spread` is the deviation of the log of their strength."""
+    """Impulses of random sign at Poisson times, [T]; `spread` is the deviation of their log strength."""
     count = rng.poisson(rate_hz * samples / SAMPLE_RATE_HZ)
     track = np.zeros(samples)
     strength = rng.lognormal(0.0, spread, count) * rng.choice([-1.0, 1.0], count)
@@ -255,7 +255,7 @@ def siren(source: Generator, performance: Generator, samples: int) -> np.ndarray
 
 
 def church_bell(source: Generator, performance: Generator, samples: int) -> np.ndarray:
-    """One to three cast bells: hum, prime, minor tierce, quint, nominal and more partials, beating in pairs."""
+    """One to three cast bells: hum, prime, tierce, quint, nominal and more partials, beating in pairs."""
     bells = source.choice([1, 1, 2, 2, 3])
     prime_hz = source.uniform(380, 780) * np.array([1.0, 9 / 8, 5 / 4])
     # Partials of a minor-third bell over its prime up to the nominal; above, ring partials crowd together.

@@ -73,9 +73,7 @@ def train_and_embed(
     checkpoint = None
     if checkpoints is not None:
         checkpoint = Checkpoint(checkpoints, [facts, list(seen)], matrix, labels, train, validation)
-    history = encoder.fit(
-        matrix, labels, train, validation, classes=len(seen), checkpoint=checkpoint
-    )
+    history = encoder.fit(matrix, labels, train, validation, classes=len(seen), checkpoint=checkpoint)
     log.info("kept epoch %d of %d", history.best_epoch, history.rows[-1][0])
     # Clips that no table knows (rejected as duplicates after ingest) are left out.
     known = np.array([c in role for c in clip_ids])

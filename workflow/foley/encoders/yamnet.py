@@ -70,9 +70,7 @@ class _Convolution(nn.Conv2d):
         for size in (x.shape[-1], x.shape[-2]):
             total = max((-(-size // self.step) - 1) * self.step + 3 - size, 0)
             pads += [total // 2, total - total // 2]
-        return functional.conv2d(
-            functional.pad(x, pads), self.weight, stride=self.step, groups=self.groups
-        )
+        return functional.conv2d(functional.pad(x, pads), self.weight, stride=self.step, groups=self.groups)
 
 
 def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
@@ -168,7 +166,9 @@ class YAMNetEncoder:
             ValueError: too few training or validation rows.
         """
         if len(train) < 2 or not len(validation):
-            raise ValueError(f"{len(train)} training and {len(validation)} validation clips: too few to train")
+            raise ValueError(
+                f"{len(train)} training and {len(validation)} validation clips: too few to train"
+            )
         o, device = self.options, self.device
         torch.manual_seed(derive(self.seed, "initialise"))
         model = YAMNet(classes, o).to(device)
@@ -191,7 +191,10 @@ class YAMNetEncoder:
                 wanted = targets[part].to(device)
                 total += functional.cross_entropy(scores, wanted, reduction="sum").item()
                 right += int((scores.argmax(1) == wanted).sum())
-            return {"validation_loss": total / len(validation), "validation_accuracy": right / len(validation)}
+            return {
+                "validation_loss": total / len(validation),
+                "validation_accuracy": right / len(validation),
+            }
 
         optimiser = torch.optim.Adam(model.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay)
         steps = sum(1 for _ in _epoch_batches(train, o.batch_size, self.seed, 0))

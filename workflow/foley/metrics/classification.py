@@ -43,7 +43,9 @@ def accuracy_draws(correct: np.ndarray, resamples: Resamples) -> np.ndarray:
     return resamples.sums(per_clip) / resamples.sums(np.ones_like(per_clip))
 
 
-def recall_draws(correct: np.ndarray, truth: np.ndarray, known: np.ndarray, resamples: Resamples) -> np.ndarray:
+def recall_draws(
+    correct: np.ndarray, truth: np.ndarray, known: np.ndarray, resamples: Resamples
+) -> np.ndarray:
     """Recall of each class in each draw, averaged over seeds [draws, C]; NaN where no clip of it was drawn."""
     member = one_hot(truth, known).astype(np.float64)
     with np.errstate(invalid="ignore"):

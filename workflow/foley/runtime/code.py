@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ def module_file(module: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imports(path: Path, _stamp: tuple[int, int]) -> tuple[Path, ...]:
     found: list[Path] = []
     for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
@@ -38,7 +38,9 @@ def _imports(path: Path, _stamp: tuple[int, int]) -> tuple[Path, ...]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:  # the house uses absolute imports only; a relative one would escape the hash
-                raise ValueError(f"{path}:{node.lineno}: use an absolute import, relative ones are not tracked")
+                raise ValueError(
+                    f"{path}:{node.lineno}: use an absolute import, relative ones are not tracked"
+                )
             names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
             # Importing a.b.c also runs a/__init__ and a/b/__init__.
@@ -63,7 +65,7 @@ def reachable(roots: Iterable[Path]) -> list[Path]:
     return sorted(seen)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digest(path: Path, _stamp: tuple[int, int]) -> str:
     return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 

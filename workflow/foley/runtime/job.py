@@ -39,7 +39,9 @@ class Job:
         from tqdm import tqdm
 
         start, count = time.monotonic(), 0
-        bar = tqdm(items, total=total, unit=unit, desc=self.rule, disable=not sys.stderr.isatty(), leave=False)
+        bar = tqdm(
+            items, total=total, unit=unit, desc=self.rule, disable=not sys.stderr.isatty(), leave=False
+        )
         for item in bar:
             yield item
             count += 1

@@ -21,7 +21,9 @@ def hold(path: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
-        raise RuntimeError(f"another run is under way in this folder (it holds {path}); wait for it") from None
+        raise RuntimeError(
+            f"another run is under way in this folder (it holds {path}); wait for it"
+        ) from None
     except OSError:
         # Some network file systems know no locks; a run there is as before, unguarded.
         os.close(handle)

@@ -41,10 +41,14 @@ def read_splits(path: Path) -> dict[str, ClassSplit]:
             for name, part in data["splits"].items()
         }
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: expected `splits: {{name: {{unseen: [labels]}}}}`, got {error!r}") from None
+        raise ValueError(
+            f"{path}: expected `splits: {{name: {{unseen: [labels]}}}}`, got {error!r}"
+        ) from None
 
 
-def random_splits(labels: Sequence[str], count: int, unseen_fraction: float, seed: int) -> dict[str, ClassSplit]:
+def random_splits(
+    labels: Sequence[str], count: int, unseen_fraction: float, seed: int
+) -> dict[str, ClassSplit]:
     """Splits fold0, fold1, … for a dataset without published ones.
 
     Classes come in one random order, cut into consecutive parts, so that folds overlap only when they must.
@@ -53,7 +57,9 @@ def random_splits(labels: Sequence[str], count: int, unseen_fraction: float, see
         ValueError: fewer than three classes.
     """
     if len(labels) < 3:
-        raise ValueError(f"zero-shot learning needs three classes at least; found {len(labels)}: {list(labels)}")
+        raise ValueError(
+            f"zero-shot learning needs three classes at least; found {len(labels)}: {list(labels)}"
+        )
     size = min(len(labels) - 2, max(1, round(len(labels) * unseen_fraction)))
     order = np.random.default_rng(derive(seed, "class splits")).permutation(sorted(labels))
     around = np.concatenate([order, order])
@@ -136,9 +142,7 @@ def partition_clips(
     unseen, excluded = set(wanted.unseen), set(wanted.exclude)
     held_out = {row["recording_id"] for row in rows if row["label"] in unseen}
     seen_rows = [
-        row
-        for row in rows
-        if row["label"] not in unseen | excluded and row["recording_id"] not in held_out
+        row for row in rows if row["label"] not in unseen | excluded and row["recording_id"] not in held_out
     ]
     if len({row["class_id"] for row in seen_rows}) < 2:
         raise ValueError(f"split {split}: fewer than two seen classes are left to learn from")

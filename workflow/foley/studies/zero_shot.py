@@ -73,7 +73,9 @@ def load_experiment(embeddings: Sequence[Path], partition: Path, class_vectors: 
     clip_ids = parts["clip_id"].to_pylist()
     lacking = [clip_id for clip_id in clip_ids if clip_id not in position]
     if lacking:
-        raise ValueError(f"{len(lacking)} clips have no embedding in {embeddings[0]}, for example {lacking[0]}")
+        raise ValueError(
+            f"{len(lacking)} clips have no embedding in {embeddings[0]}, for example {lacking[0]}"
+        )
     vectors = tables.read(class_vectors, columns=["class_id", "vector"])
     by_class = dict(zip(vectors["class_id"].to_pylist(), tables.to_matrix(vectors["vector"]), strict=True))
     class_ids, roles = np.array(parts["class_id"].to_pylist()), np.array(parts["role"].to_pylist())
@@ -261,12 +263,18 @@ class Measured:
     n: int
 
 
-def _resamples(clip_ids: np.ndarray, recording_of: Mapping[str, str], split: str, draws: int, seed: int) -> Resamples:
+def _resamples(
+    clip_ids: np.ndarray, recording_of: Mapping[str, str], split: str, draws: int, seed: int
+) -> Resamples:
     # The same draws for every method of a split: differences are then paired.
-    return resample_recordings(np.array([recording_of[c] for c in clip_ids]), draws, seed, split, len(clip_ids))
+    return resample_recordings(
+        np.array([recording_of[c] for c in clip_ids]), draws, seed, split, len(clip_ids)
+    )
 
 
-def measure(path: Path, recording_of: Mapping[str, str], draws: int, seed: int) -> tuple[Predicted, dict[str, Measured]]:
+def measure(
+    path: Path, recording_of: Mapping[str, str], draws: int, seed: int
+) -> tuple[Predicted, dict[str, Measured]]:
     """Everything measured of one file of predictions, by metric."""
     plain = read_predictions(path, CONVENTIONAL)
     known = np.unique(plain.truth)
@@ -357,7 +365,10 @@ def score_method(
         # A class that was never predicted has no precision: an empty value, not a zero.
         rows.append(
             _row(
-                plain.labels, "precision", float(said.mean()) if len(said) else float("nan"), n,
+                plain.labels,
+                "precision",
+                float(said.mean()) if len(said) else float("nan"),
+                n,
                 class_id=int(class_id),
             )  # fmt: skip
         )
@@ -370,7 +381,11 @@ def score_references(
     """What needs no training: chance (one class in U), and always saying the commonest unseen class."""
     table = tables.read(partition, tables.PARTITION, columns=["class_id", "role"])
     unseen = np.array(
-        [c for c, r in zip(table["class_id"].to_pylist(), table["role"].to_pylist(), strict=True) if r == "unseen"]
+        [
+            c
+            for c, r in zip(table["class_id"].to_pylist(), table["role"].to_pylist(), strict=True)
+            if r == "unseen"
+        ]
     )
     counts = np.unique(unseen, return_counts=True)[1]
     labels = {"dataset": dataset, "split": split, "variant": ""}
@@ -424,21 +439,32 @@ def compare_methods(
             gains.append(gain)
             low, high = interval(gain.draws)
             name = f"gain_over_{baseline}"
-            rows.append(_row({**labels, "split": split}, name, gain.per_seed.mean(), gain.n, low=low, high=high))
-            rows += _class_gains({**labels, "split": split}, name, here[0], base[0], recordings[split], draws, seed)
+            rows.append(
+                _row({**labels, "split": split}, name, gain.per_seed.mean(), gain.n, low=low, high=high)
+            )
+            rows += _class_gains(
+                {**labels, "split": split}, name, here[0], base[0], recordings[split], draws, seed
+            )
         if len(splits) == len(partitions) and len(splits) > 1:
             mean_labels = {**labels, "split": "mean"}
             for name in measured[method, variant, splits[0]][1]:
                 parts = [measured[method, variant, split][1].get(name) for split in splits]
                 whole = [part for part in parts if part is not None]
                 if len(whole) == len(splits):
-                    rows += _summary_rows(mean_labels, name, measured[method, variant, splits[0]][0].seeds, _mean(whole))
+                    rows += _summary_rows(
+                        mean_labels, name, measured[method, variant, splits[0]][0].seeds, _mean(whole)
+                    )
             if len(gains) == len(splits):
                 total = _mean(gains)
                 low, high = interval(total.draws)
                 rows.append(
                     _row(
-                        mean_labels, f"gain_over_{baseline}", total.per_seed.mean(), total.n, low=low, high=high
+                        mean_labels,
+                        f"gain_over_{baseline}",
+                        total.per_seed.mean(),
+                        total.n,
+                        low=low,
+                        high=high,
                     )  # fmt: skip
                 )
     if len(partitions) > 1:
@@ -447,8 +473,10 @@ def compare_methods(
             values = [(row["value"], row["n"]) for row in known if row["method"] == method]
             rows.append(
                 _row(
-                    {"dataset": dataset, "split": "mean", "method": method, "variant": ""}, "accuracy",
-                    float(np.mean([v for v, _ in values])), sum(n for _, n in values),
+                    {"dataset": dataset, "split": "mean", "method": method, "variant": ""},
+                    "accuracy",
+                    float(np.mean([v for v, _ in values])),
+                    sum(n for _, n in values),
                 )  # fmt: skip
             )
     tables.write(output, tables.SCORES, rows, provenance)
@@ -461,7 +489,9 @@ def _gain(here: Measured, base: Measured) -> Measured:
 
 def _mean(parts: Sequence[Measured]) -> Measured:
     return Measured(
-        np.mean([p.per_seed for p in parts], axis=0), np.mean([p.draws for p in parts], axis=0), sum(p.n for p in parts)
+        np.mean([p.per_seed for p in parts], axis=0),
+        np.mean([p.draws for p in parts], axis=0),
+        sum(p.n for p in parts),
     )
 
 

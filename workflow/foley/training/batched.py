@@ -81,8 +81,6 @@ def adam(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.o
     return torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
 
 
-def shuffled_batches(
-    streams: SeedStreams, rows: int, batch_size: int
-) -> list[Tensor]:
+def shuffled_batches(streams: SeedStreams, rows: int, batch_size: int) -> list[Tensor]:
     """Row numbers [S, B] of one epoch: each seed in an order of its own; the last batch may be smaller."""
     return list(streams.permutations(rows).split(batch_size, dim=1))

@@ -150,7 +150,9 @@ def fit(
             count += 1
         mean = (total / max(count, 1)).item()
         if not math.isfinite(mean):
-            raise NonFiniteLoss(f"{name}: the mean loss is {mean} in epoch {epoch + 1}; lower the learning rate")
+            raise NonFiniteLoss(
+                f"{name}: the mean loss is {mean} in epoch {epoch + 1}; lower the learning rate"
+            )
         history.rows.append((epoch + 1, "loss", mean))
         if validate is not None:
             model.eval()

@@ -98,7 +98,9 @@ class _NoisePredictor(nn.Module):
         self.norms = nn.ModuleList([BatchedLayerNorm(len(streams), hidden) for _ in self.layers])
         self.out = BatchedLinear(streams, hidden, dim)
 
-    def forward(self, x: Tensor, steps: Tensor, condition: Tensor, keep: Tensor | None, p_drop: float) -> Tensor:
+    def forward(
+        self, x: Tensor, steps: Tensor, condition: Tensor, keep: Tensor | None, p_drop: float
+    ) -> Tensor:
         """[S, B, D], steps [S, B], [S, B, A] -> predicted noise [S, B, D]; ``keep`` [S, layers, B, hidden]."""
         t = self.time[1](functional.leaky_relu(self.time[0](time_embedding(steps, self.hidden))))
         c = self.condition[1](functional.leaky_relu(self.condition[0](condition)))
@@ -147,9 +149,7 @@ class DDPM:
                 size = part.shape[1]
                 steps, noise = streams.integers(o.steps, size), streams.normal(size, self.dim)
                 keep = streams.uniform(o.layers, size, o.hidden).to(self.device) if o.dropout else None
-                found.append(
-                    _Batch(part.to(self.device), steps.to(self.device), noise.to(self.device), keep)
-                )
+                found.append(_Batch(part.to(self.device), steps.to(self.device), noise.to(self.device), keep))
             return found
 
         def loss(batch: _Batch) -> Tensor:

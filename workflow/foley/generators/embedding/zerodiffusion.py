@@ -76,7 +76,9 @@ class _Denoiser(nn.Module):
         self.outer = BatchedLinear(streams, hidden, dim)
         self.norm = nn.BatchNorm1d(len(streams) * hidden) if batch_norm else None
 
-    def forward(self, x: Tensor, condition: Tensor, keep: Tensor | None = None, p_drop: float = 0.0) -> Tensor:
+    def forward(
+        self, x: Tensor, condition: Tensor, keep: Tensor | None = None, p_drop: float = 0.0
+    ) -> Tensor:
         """[S, B, D], [S, B, A] -> [S, B, D]; ``keep`` [S, B, hidden] are uniform numbers for dropout."""
         h = self.inner(torch.cat([x, condition], dim=2))
         if self.norm is not None:
