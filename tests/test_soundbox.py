@@ -249,5 +249,4 @@ def test_attributes_tell_unseen_classes_by_what_seen_classes_sound_like(clips: C
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         scores = (model.predict(features[~seen]) - centre) @ directions.T
         accuracies.append((unseen[scores.argmax(axis=1)] == clips.classes[~seen]).mean())
-    print(accuracies)
     assert np.mean(accuracies) > 0.5  # chance is a third

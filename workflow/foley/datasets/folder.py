@@ -55,9 +55,7 @@ def scan_folder(root: Path, recording_pattern: str | None) -> list[RawClip]:
     known = set(files)
     others = [p for p in root.rglob("*") if p.is_file() and p not in known and not p.name.startswith(".")]
     if others:
-        log.warning(
-            "%d files are not audio by their name and are left alone: %s", len(others), others[:5]
-        )
+        log.warning("%d files are not audio by their name and are left alone: %s", len(others), others[:5])
     names = sorted({f.relative_to(root).parts[0] for f in files if len(f.relative_to(root).parts) > 1})
     ids = {name: number for number, name in enumerate(names)}
     bare = [f.relative_to(root).with_suffix("").as_posix() for f in files]

@@ -11,7 +11,27 @@ from typing import Any, ClassVar
 
 # What counts as audio by its name when a folder is scanned; the content decides how it is decoded.
 AUDIO_SUFFIXES = frozenset(
-    [".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".m4a", ".mp4", ".aac", ".wma"]
+    [
+        ".wav",
+        ".wave",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".m4a",
+        ".mp4",
+        ".aac",
+        ".wma",
+    ]
 )
 
 

@@ -558,13 +558,14 @@ def dog_bark(source: Generator, performance: Generator, samples: int) -> np.ndar
 def glass_breaking(source: Generator, performance: Generator, samples: int) -> np.ndarray:
     """A pane or a bottle: a crack, then a cascade of shards that ring at high inharmonic modes."""
     bins = 24
-    modes_hz = log_uniform(source, 1400, 7800, 4 * bins)
+    lowest_hz = source.uniform(900, 3000)
+    modes_hz = log_uniform(source, lowest_hz, 7800, 4 * bins)
     modes_t60_s = source.uniform(0.1, 0.25) * (3500 / modes_hz) ** 0.5 * source.lognormal(0, 0.6, 4 * bins)
     shards_per_s = source.uniform(150, 400)
     cascade_s = source.uniform(0.25, 0.6)
     crash_t60_s = source.uniform(0.4, 1.0)
     crash_level = source.uniform(2.0, 5.0)
-    crash_tilt_db = source.uniform(-3, 3)
+    crash_tilt_db = source.uniform(-10, 5)
     pane_hz = source.uniform(180, 900, 6)
     pane_level = source.uniform(0.3, 1.0)
     pause_s = source.uniform(1.4, 2.2)
@@ -576,7 +577,7 @@ def glass_breaking(source: Generator, performance: Generator, samples: int) -> n
         onset, force = seconds(onset_s), performance.uniform(0.7, 1.0)
         # Thousands of fractures are too many to ring one by one: together they are noise with a grain.
         crash = shaped_noise(
-            performance, seconds(0.9), [(150, -16), (1500, -3), (3500, 0), (8000, crash_tilt_db)]
+            performance, seconds(0.9), [(150, -16), (lowest_hz, -2), (3500, 0), (8000, crash_tilt_db)]
         )
         crash *= burst(len(crash), 0.0005, crash_t60_s) * np.exp(0.6 * wander(performance, len(crash), 90))
         add_at(track, onset, force * crash_level * crash)
@@ -669,9 +670,9 @@ def render(
     dry = MODELS[class_label](source, performance, samples)
     crest_target_db = capture.uniform(*CREST_DB)
     # Limiting comes before the room (it would lift the reverberation) and once more, gently, at the very end.
-    clip = record(set_crest(dry, crest_target_db, capture), place)
+    clip = record(set_crest(dry, crest_target_db), place)
     clip = clip / rms(clip) + background(capture, place, samples)
-    clip = set_crest(clip, crest_target_db, capture)
+    clip = set_crest(clip, crest_target_db)
     clip = clip / rms(clip) * 10 ** (capture.uniform(*RMS_DBFS) / 20)
     return clip.astype(np.float32)
 
@@ -706,16 +707,13 @@ def background(capture: Generator, place: Generator, samples: int) -> np.ndarray
     return tone * 10 ** (-capture.uniform(*SNR_DB) / 20)
 
 
-def set_crest(clip: np.ndarray, target_db: float, capture: Generator) -> np.ndarray:
+def set_crest(clip: np.ndarray, target_db: float) -> np.ndarray:
     """Bring the crest factor (peak over RMS) of a clip [T] to `target_db` without clipping it.
 
-    Impulsive clips go through a look-ahead limiter; steady ones get a slow swell, as of a source that comes
-    nearer and leaves. The strength of either is found by bisection. Without this, crest alone would tell
-    knocks from rain.
+    Impulsive clips go through a look-ahead limiter; steady ones swell, as of a source that passes by. The
+    strength of either is found by bisection. Without this, crest alone would tell knocks from rain.
     """
-    # Drawn in either case, so the branch does not shift later draws.
-    nearest, width = capture.uniform(0.15, 0.85), capture.uniform(0.3, 0.5)
-    peak = np.abs(clip).max()
+    peak, loudest = np.abs(clip).max(), np.abs(clip).argmax()
     if crest_db(clip) > target_db:
         # The maximum over the window lets no peak through; smoothing it keeps the gain from buzzing.
         window = round(0.0015 * SAMPLE_RATE_HZ)
@@ -728,10 +726,12 @@ def set_crest(clip: np.ndarray, target_db: float, capture: Generator) -> np.ndar
         def too_weak(track: np.ndarray) -> bool:
             return crest_db(track) > target_db
     else:
-        swell = np.exp(-0.5 * ((np.linspace(0, 1, len(clip)) - nearest) / width) ** 2)
+        # Sound pressure falls with distance. The loudest moment is the nearest, so a slow passage is enough.
+        away_s = time_axis(len(clip)) - loudest / SAMPLE_RATE_HZ
 
         def shape(strength: float) -> np.ndarray:
-            return clip * np.exp(12 * strength * (swell - 1))
+            nearest_s = 10 ** (1 - 3 * strength)
+            return clip / np.sqrt(1 + (away_s / nearest_s) ** 2)
 
         def too_weak(track: np.ndarray) -> bool:
             return crest_db(track) < target_db
