@@ -7,7 +7,8 @@
 # Paths spell their keys: results/<stage>/dataset=<id>/…/<table>.parquet
 
 
-configfile: "config.yaml"
+# Named by its place beside this file, so that `--directory elsewhere` finds it too.
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -215,13 +215,13 @@ class Plan:
                     entry.path, f"class_vectors.{vectors}.path", "word vectors in word2vec format"
                 )
         for method in study.methods:
-            entry = self.config.methods[method]
+            chosen = self.config.methods[method]
             target = self.generator_target(method)
             if target is not None:
-                self._check_options(target, entry.generator_options, f"methods.{method}.generator_options")
+                self._check_options(target, chosen.generator_options, f"methods.{method}.generator_options")
             self._check_options(
                 self.classifier_target(method),
-                entry.classifier_options,
+                chosen.classifier_options,
                 f"methods.{method}.classifier_options",
             )
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from foley import __version__
 
 PROVENANCE_KEY = b"foley"
-Rows = pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]]
+Rows: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]]"
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ def _conform(rows: Rows, schema: pa.Schema, kind: TableKind) -> pa.Table:
         elif isinstance(rows, pa.RecordBatch):
             table = pa.Table.from_batches([rows]).select(schema.names).cast(schema)
         else:
-            listed = list(rows)
+            listed: list[Mapping[str, Any]] = list(rows)
             unknown = {key for row in listed for key in row} - set(schema.names)
             if unknown:
                 raise TableError(f"table {kind.name}: unknown columns {sorted(unknown)}")
@@ -323,6 +323,15 @@ def _conform(rows: Rows, schema: pa.Schema, kind: TableKind) -> pa.Table:
         if table[name].null_count:
             raise TableError(f"table {kind.name}: column {name} has empty values")
     return table
+
+
+def _refuse_doubled(table: pa.Table, kind: TableKind) -> None:
+    if table.num_rows < 2:
+        return
+    counts = table.group_by(list(kind.order_by)).aggregate([([], "count_all")])
+    doubled = counts.filter(pc.greater(counts["count_all"], 1))
+    if doubled.num_rows:
+        raise TableError(f"table {kind.name}: doubled rows, for example {doubled.slice(0, 1).to_pylist()[0]}")
 
 
 @contextmanager
@@ -357,12 +366,13 @@ class TableWriter:
         """Write one row group.
 
         Raises:
-            TableError: rows do not fit the schema, or come out of order.
+            TableError: rows do not fit the schema, come out of order, or share the ordering key.
         """
         table = _conform(rows, self._schema, self._kind)
         if not table.num_rows:
             return
         ordered = table.sort_by([(name, "ascending") for name in self._kind.order_by])
+        _refuse_doubled(ordered, self._kind)
         first = tuple(ordered[name][0].as_py() for name in self._kind.order_by)
         if self._last is not None and first <= self._last:
             raise TableError(f"table {self._kind.name}: batches out of order at {first}")
@@ -399,13 +409,7 @@ def write(
         TableError: rows do not fit the schema, or two rows share the ordering key.
     """
     table = _conform(rows, kind.schema, kind).sort_by([(name, "ascending") for name in kind.order_by])
-    if table.num_rows > 1:
-        counts = table.group_by(list(kind.order_by)).aggregate([([], "count_all")])
-        doubled = counts.filter(pc.greater(counts["count_all"], 1))
-        if doubled.num_rows:
-            raise TableError(
-                f"table {kind.name}: doubled rows, for example {doubled.slice(0, 1).to_pylist()[0]}"
-            )
+    _refuse_doubled(table, kind)
     with writer(path, kind, provenance) as out:
         out._writer.write_table(table)
 
@@ -427,7 +431,10 @@ def read(
             # `ParquetFile`, not `read_table`: the latter adds columns from `key=value` folders.
             with pq.ParquetFile(path) as file:
                 parts.append(file.read(columns=list(columns) if columns is not None else None))
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, OSError) as error:
+            # A damaged footer is an OSError too, but one without a number.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise TableError(f"{path} is not a readable Parquet file: {error}") from error
         wanted = columns if columns is not None else (kind.schema.names if kind else [])
         lacking = [name for name in wanted if name not in parts[-1].column_names]

@@ -4,8 +4,6 @@
 #   -> results/clips/dataset=<id>/classes.parquet
 #   -> results/class_vectors/dataset=<id>/vectors=<id>/{class_vectors,missing_words}.parquet
 
-CLASS_VECTORS = f"{RESULTS}/class_vectors/dataset={{dataset}}/vectors={{vectors}}"
-
 
 rule describe_classes:
     """Words, synonyms and attributes of each class that has clips."""

@@ -1,8 +1,7 @@
-# What every rule shares: the checked config, path templates, code hashes, and who reads what.
+# Shared by all rules: the checked config, path templates, code hashes, and who reads what.
 #
 # Nothing here reads data: it decides which jobs exist. Errors in the config end here, before any job starts.
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -10,22 +9,27 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import ExecMode
 
+ROOT = Path(workflow.basedir)
+# Inputs that belong to the project are named from the working directory where that is possible: Snakemake keeps the
+# names, so absolute ones would rerun everything in a folder that was moved, copied or mounted elsewhere.
+if ROOT.is_relative_to(Path.cwd()):
+    ROOT = ROOT.relative_to(Path.cwd())
+RESOURCES = ROOT / "resources"
 LIBRARY_ROOT = Path(workflow.basedir) / "workflow"
-# Jobs of this clone use this clone's library, installed or not; scripts inherit the environment.
+# This clone uses its own library, installed or not; so do its jobs (see `use_library_in_jobs`).
 sys.path.insert(0, str(LIBRARY_ROOT))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(LIBRARY_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
 
 from foley.config import ConfigError
 from foley.plan import Plan
 from foley.runtime import lock
-from foley.runtime.code import code_hash
+from foley.runtime.code import code_hash, use_library_in_jobs
+
+use_library_in_jobs()
 
 try:
     P = Plan(
         config,
-        resources=Path(workflow.basedir) / "resources",
+        resources=RESOURCES,
         trust_cache=workflow.exec_mode != ExecMode.DEFAULT,
     )
 except (ConfigError, FileNotFoundError, ValueError) as error:
@@ -44,6 +48,115 @@ def code(script, *targets):
 def one_of(names):
     """A wildcard's pattern: exactly these ids."""
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
+
+
+# Who reads what
+
+# Path templates; their wildcards are filled by `expand` or by the rules.
+CLIPS = f"{RESULTS}/clips/dataset={{dataset}}"
+CLASS_VECTORS = f"{RESULTS}/class_vectors/dataset={{dataset}}/vectors={{vectors}}"
+FEATURES = f"{RESULTS}/features/dataset={{dataset}}/feature={{feature}}"
+EMBEDDINGS = f"{RESULTS}/embeddings/dataset={{dataset}}/embedding={{embedding}}"
+ZERO_SHOT = f"{RESULTS}/zero_shot/dataset={{dataset}}"
+SPLIT = f"{ZERO_SHOT}/split={{split}}"
+RUN = f"{SPLIT}/embedding={{embedding}}/vectors={{vectors}}/method={{method}}"
+
+
+def generated_root(wildcards):
+    """The raw folder as an input, for datasets that a rule makes."""
+    return P.raw_root(wildcards.dataset) if P.is_generated(wildcards.dataset) else []
+
+
+def all_shards(template):
+    """Every shard of the wildcards' dataset, in order."""
+    return lambda wildcards: expand(
+        template, shard=P.shards(wildcards.dataset), allow_missing=False, **wildcards
+    )
+
+
+def embeddings_of(dataset, embedding, split):
+    """The tables that hold an embedding of a dataset's clips, in one split."""
+    if P.is_trained(embedding):
+        return expand(
+            f"{EMBEDDINGS}/split={{split}}/embeddings.parquet",
+            dataset=dataset,
+            embedding=embedding,
+            split=split,
+        )
+    return expand(
+        f"{EMBEDDINGS}/shard={{shard}}.parquet",
+        dataset=dataset,
+        embedding=embedding,
+        shard=P.shards(dataset),
+    )
+
+
+def embedding_files(wildcards):
+    return embeddings_of(wildcards.dataset, wildcards.embedding, wildcards.split)
+
+
+def runs(file, dataset):
+    """A file of every run of a dataset: all splits, embeddings, class vectors and methods."""
+    return expand(
+        f"{RUN}/{file}",
+        dataset=dataset,
+        split=P.splits(dataset),
+        embedding=P.study.embeddings,
+        vectors=P.study.class_vectors,
+        method=P.study.methods,
+    )
+
+
+def synthetic_file(wildcards):
+    """The synthetic embeddings of a method with a generator."""
+    return (
+        f"{RUN}/synthetic.parquet".format(**wildcards)
+        if P.generator_target(wildcards.method)
+        else []
+    )
+
+
+def score_files(wildcards):
+    """Every table of scores that the configured studies write."""
+    found = []
+    for dataset in P.datasets:
+        found += runs("scores.parquet", dataset)
+        found += expand(
+            f"{SPLIT}/references.parquet", dataset=dataset, split=P.splits(dataset)
+        )
+        found += expand(f"{ZERO_SHOT}/comparison.parquet", dataset=dataset)
+    return found
+
+
+# Synthetic embeddings are shown for one split a dataset: its `test`, or the first.
+
+
+def shown(dataset):
+    """The runs with a generator whose embeddings the page shows: (embedding, vectors, method)."""
+    return [
+        (embedding, P.study.class_vectors[0], method)
+        for embedding in P.study.embeddings
+        for method in P.study.methods
+        if P.generator_target(method)
+    ]
+
+
+def shown_split(dataset):
+    splits = P.splits(dataset)
+    return "test" if "test" in splits else splits[0]
+
+
+def shown_files(file, dataset):
+    return [
+        f"{RUN}/{file}".format(
+            dataset=dataset,
+            split=shown_split(dataset),
+            embedding=embedding,
+            vectors=vectors,
+            method=method,
+        )
+        for embedding, vectors, method in shown(dataset)
+    ]
 
 
 wildcard_constraints:

@@ -5,20 +5,6 @@
 #   -> results/clips/dataset=<id>/{audio,rejected}/shard=<n>.parquet
 #   -> results/clips/dataset=<id>/{clips,rejected,classes}.parquet
 
-CLIPS = f"{RESULTS}/clips/dataset={{dataset}}"
-
-
-def generated_root(wildcards):
-    """The raw folder as an input, for datasets that a rule makes."""
-    return P.raw_root(wildcards.dataset) if P.is_generated(wildcards.dataset) else []
-
-
-def all_shards(template):
-    """Every shard of the wildcards' dataset, in order."""
-    return lambda wildcards: expand(
-        template, shard=P.shards(wildcards.dataset), allow_missing=False, **wildcards
-    )
-
 
 rule synthesise_dataset:
     """Make the raw audio of a generated dataset."""

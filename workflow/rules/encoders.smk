@@ -5,29 +5,6 @@
 #   pretrained:
 #     results/clips/dataset=<id>/audio/shard=<n>.parquet -> results/embeddings/dataset=<id>/embedding=<id>/shard=<n>.parquet
 
-EMBEDDINGS = f"{RESULTS}/embeddings/dataset={{dataset}}/embedding={{embedding}}"
-
-
-def embeddings_of(dataset, embedding, split):
-    """The tables that hold an embedding of a dataset's clips, in one split."""
-    if P.is_trained(embedding):
-        return expand(
-            f"{EMBEDDINGS}/split={{split}}/embeddings.parquet",
-            dataset=dataset,
-            embedding=embedding,
-            split=split,
-        )
-    return expand(
-        f"{EMBEDDINGS}/shard={{shard}}.parquet",
-        dataset=dataset,
-        embedding=embedding,
-        shard=P.shards(dataset),
-    )
-
-
-def embedding_files(wildcards):
-    return embeddings_of(wildcards.dataset, wildcards.embedding, wildcards.split)
-
 
 rule train_encoder:
     """Train an encoder on the seen classes of one split, and embed all clips with it."""

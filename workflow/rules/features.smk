@@ -3,8 +3,6 @@
 #   results/clips/dataset=<id>/audio/shard=<n>.parquet
 #   -> results/features/dataset=<id>/feature=<id>/shard=<n>.parquet
 
-FEATURES = f"{RESULTS}/features/dataset={{dataset}}/feature={{feature}}"
-
 
 rule extract_features:
     """Extract one feature from one shard of clips."""

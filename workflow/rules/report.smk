@@ -4,18 +4,6 @@
 #   -> results/report/index.html
 
 
-def score_files(wildcards):
-    """Every table of scores that the configured studies write."""
-    found = []
-    for dataset in P.datasets:
-        found += runs("scores.parquet", dataset)
-        found += expand(
-            f"{SPLIT}/references.parquet", dataset=dataset, split=P.splits(dataset)
-        )
-        found += expand(f"{ZERO_SHOT}/comparison.parquet", dataset=dataset)
-    return found
-
-
 rule collect_scores:
     """All measured values of all studies in one table."""
     input:
@@ -31,37 +19,6 @@ rule collect_scores:
         code=code("collect_scores"),
     script:
         "../scripts/collect_scores.py"
-
-
-# Synthetic embeddings are shown for one split a dataset: its `test`, or the first.
-
-
-def shown(dataset):
-    """The runs with a generator whose embeddings the page shows: (embedding, vectors, method)."""
-    return [
-        (embedding, P.study.class_vectors[0], method)
-        for embedding in P.study.embeddings
-        for method in P.study.methods
-        if P.generator_target(method)
-    ]
-
-
-def shown_split(dataset):
-    splits = P.splits(dataset)
-    return "test" if "test" in splits else splits[0]
-
-
-def shown_files(file, dataset):
-    return [
-        f"{RUN}/{file}".format(
-            dataset=dataset,
-            split=shown_split(dataset),
-            embedding=embedding,
-            vectors=vectors,
-            method=method,
-        )
-        for embedding, vectors, method in shown(dataset)
-    ]
 
 
 rule project_embeddings:
@@ -151,11 +108,11 @@ rule write_report:
         published=sorted(
             map(
                 str,
-                (Path(workflow.basedir) / "resources" / "published").glob("*.yaml"),
+                (RESOURCES / "published").glob("*.yaml"),
             )
         ),
         templates=sorted(
-            map(str, (LIBRARY_ROOT / "foley" / "report" / "templates").iterdir())
+            map(str, (ROOT / "workflow" / "foley" / "report" / "templates").iterdir())
         ),
     output:
         page=report(

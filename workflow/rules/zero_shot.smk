@@ -5,31 +5,6 @@
 #   -> …/embedding=<id>/vectors=<id>/method=<id>/{synthetic,predictions,scores}.parquet
 #   -> results/zero_shot/dataset=<id>/comparison.parquet
 
-ZERO_SHOT = f"{RESULTS}/zero_shot/dataset={{dataset}}"
-SPLIT = f"{ZERO_SHOT}/split={{split}}"
-RUN = f"{SPLIT}/embedding={{embedding}}/vectors={{vectors}}/method={{method}}"
-
-
-def runs(file, dataset):
-    """A file of every run of a dataset: all splits, embeddings, class vectors and methods."""
-    return expand(
-        f"{RUN}/{file}",
-        dataset=dataset,
-        split=P.splits(dataset),
-        embedding=P.study.embeddings,
-        vectors=P.study.class_vectors,
-        method=P.study.methods,
-    )
-
-
-def synthetic_file(wildcards):
-    """The synthetic embeddings of a method with a generator."""
-    return (
-        f"{RUN}/synthetic.parquet".format(**wildcards)
-        if P.generator_target(wildcards.method)
-        else []
-    )
-
 
 rule partition_clips:
     """Give each clip its role in one split: seen (train, validation, test), unseen or excluded."""

@@ -174,7 +174,7 @@ def collect_clips(
                         "source": source,
                         "reason": "duplicate",
                         "detail": f"the same samples as {original}",
-                    }  # fmt: skip
+                    }
                 )
         clips = clips.filter(pa.array(keep, type=pa.bool_()))
     tables.write(rejected_path, tables.REJECTED, refused, provenance)

@@ -22,11 +22,11 @@ def iter_waveforms(
     for batch in tables.iter_batches(shard, columns=columns, batch_size=batch_size):
         ids: list[str] = []
         waveforms: list[np.ndarray] = []
-        rate = 0
-        for clip_id, rate, audio in zip(*(batch[name] for name in columns), strict=True):
+        for clip_id, audio in zip(batch["clip_id"], batch["audio"], strict=True):
             name = clip_id.as_py()
             if keep is None or name in keep:
                 ids.append(name)
                 waveforms.append(decode_flac(audio["bytes"].as_py()))
         if ids:
-            yield ids, waveforms, rate.as_py()
+            # One rate a shard: the ingest resamples all clips of a dataset to one.
+            yield ids, waveforms, batch["sample_rate_hz"][0].as_py()

@@ -10,7 +10,6 @@ classes:
 """
 
 # A wrong type in the file is wrong content, not a caller's TypeError.
-# ruff: noqa: TRY004
 
 from __future__ import annotations
 

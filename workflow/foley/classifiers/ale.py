@@ -107,7 +107,7 @@ class ALE:
 
         checkpoint = None
         if checkpoints is not None:
-            arrays = [x.cpu().numpy(), vectors.cpu().numpy()]
+            arrays = [tensor.cpu().numpy() for tensor in (x, classes, vectors)]
             if synthetic is not None:
                 arrays.append(synthetic.cpu().numpy())
             checkpoint = Checkpoint(checkpoints, [facts, repr(o), self.seeds], *arrays)

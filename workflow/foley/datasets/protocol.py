@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -84,15 +85,18 @@ class DatasetKind(ABC):
 
 
 def audio_files(root: Path) -> list[Path]:
-    """Audio files below ``root`` by their suffix, sorted; hidden files and folders are left out."""
+    """Audio files below ``root`` by their suffix, sorted; hidden files and folders are left out.
+
+    Links to folders are followed (``Path.rglob`` would pass them by).
+    """
     found = []
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if any(part.startswith(".") or part == "__MACOSX" for part in relative.parts):
-            continue
-        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
-            found.append(path)
-    return found
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        for name in files:
+            path = Path(folder, name)
+            if not name.startswith(".") and path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+                found.append(path)
+    return sorted(found)
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:

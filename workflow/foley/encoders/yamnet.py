@@ -80,6 +80,9 @@ def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
 class YAMNet(nn.Module):
     """Log-mel windows [B, frames, mels] -> embeddings [B, dim] (``embed``) or class scores [B, C]."""
 
+    input_mean: Tensor
+    input_std: Tensor
+
     def __init__(self, classes: int, options: YAMNetOptions | None = None) -> None:
         super().__init__()
         self.options = o = options if options is not None else YAMNetOptions()
@@ -171,8 +174,9 @@ class YAMNetEncoder:
             )
         o, device = self.options, self.device
         torch.manual_seed(derive(self.seed, "initialise"))
-        model = YAMNet(classes, o).to(device)
-        self.model = model = model.to(memory_format=torch.channels_last)
+        # Depthwise convolutions run faster with the channels innermost.
+        model = YAMNet(classes, o).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model
         # Standardised by the training clips; kept in the model so that embedding needs nothing else.
         model.input_mean.fill_(float(features[train].mean()))
         model.input_std.fill_(float(features[train].std()))

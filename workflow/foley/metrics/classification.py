@@ -32,9 +32,9 @@ def precisions(correct: np.ndarray, predicted: np.ndarray, known: np.ndarray) ->
 
 
 def harmonic_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """2ab / (a + b), zero where both are."""
+    """2ab / (a + b), zero where both are, NaN where either is."""
     total = a + b
-    return np.divide(2 * a * b, total, out=np.zeros_like(total, dtype=np.float64), where=total > 0)
+    return np.divide(2 * a * b, total, out=np.zeros_like(total, dtype=np.float64), where=total != 0)
 
 
 def accuracy_draws(correct: np.ndarray, resamples: Resamples) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -87,6 +88,13 @@ def code_hash(script: Path, *targets: str) -> str:
         name = path.relative_to(LIBRARY).as_posix() if path.is_relative_to(LIBRARY) else path.name
         whole.update(f"{name}:{_digest(path, (stat.st_mtime_ns, stat.st_size))}\n".encode())
     return whole.hexdigest()[:16]
+
+
+def use_library_in_jobs() -> None:
+    """Let processes started from here import this copy of the library before any that is installed."""
+    others = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    ours = str(LIBRARY.parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([ours, *(entry for entry in others if entry != ours)])
 
 
 def load(target: str) -> type:

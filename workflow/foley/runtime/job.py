@@ -129,7 +129,7 @@ def run_job(snakemake: Any) -> Iterator[Job]:
         log.info("%s done in %.1f s", job.name, time.monotonic() - start)
     except Exception as error:
         log.error("%s", "".join(traceback.format_exception(error)))
-        message = str(error).strip() or repr(error)
+        message = " ".join(str(error).split()) or repr(error)  # one line, whatever the error
         print(f"\nfoley: {job.name} failed", file=sys.stderr)
         print(f"  {type(error).__name__}: {message}", file=sys.stderr)
         print(f"  log: {log_path}", file=sys.stderr, flush=True)

@@ -313,8 +313,12 @@ def measure(
 
 def _row(labels: Mapping[str, str], metric_name: str, value: float, n: int, **more: Any) -> dict[str, Any]:
     return {"study": STUDY, "fold": None, "seed": None, "class_id": None, "low": None, "high": None} | {
-        **labels, "metric": metric_name, "value": None if np.isnan(value) else float(value), "n": int(n), **more
-    }  # fmt: skip
+        **labels,
+        "metric": metric_name,
+        "value": None if np.isnan(value) else float(value),
+        "n": int(n),
+        **more,
+    }
 
 
 def _summary_rows(
@@ -370,7 +374,7 @@ def score_method(
                 float(said.mean()) if len(said) else float("nan"),
                 n,
                 class_id=int(class_id),
-            )  # fmt: skip
+            )
         )
     tables.write(output, tables.SCORES, rows, provenance)
 
@@ -465,7 +469,7 @@ def compare_methods(
                         total.n,
                         low=low,
                         high=high,
-                    )  # fmt: skip
+                    )
                 )
     if len(partitions) > 1:
         known = tables.read(list(references), tables.SCORES).to_pylist()
@@ -477,7 +481,7 @@ def compare_methods(
                     "accuracy",
                     float(np.mean([v for v, _ in values])),
                     sum(n for _, n in values),
-                )  # fmt: skip
+                )
             )
     tables.write(output, tables.SCORES, rows, provenance)
 

@@ -58,6 +58,22 @@ class BatchedLayerNorm(nn.Module):
         return nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps) * self.scale + self.shift
 
 
+class BatchedBatchNorm(nn.Module):
+    """Batch norm with statistics, scale and shift of each seed's own: [S, B, F] -> [S, B, F]."""
+
+    def __init__(self, seeds: int, features: int) -> None:
+        super().__init__()
+        # Scale and shift lie here, not in BatchNorm1d: every parameter has a seed axis.
+        self.norm = nn.BatchNorm1d(seeds * features, affine=False)
+        self.scale = nn.Parameter(torch.ones(seeds, 1, features))
+        self.shift = nn.Parameter(torch.zeros(seeds, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seeds, batch, features = x.shape
+        flat = self.norm(x.transpose(0, 1).reshape(batch, seeds * features))
+        return flat.view(batch, seeds, features).transpose(0, 1) * self.scale + self.shift
+
+
 def dropout(x: Tensor, keep: Tensor, probability: float) -> Tensor:
     """Zero the cells of ``x`` [S, B, D] whose uniform number in ``keep`` lies below ``probability``; scale the rest."""
     return x * (keep >= probability) / (1 - probability)

@@ -137,18 +137,17 @@ def fit(
             if before_step is not None:
                 before_step(parameters)
             # A CUDA device is asked now and then only: each question waits for it.
-            if device.type == "cpu" or number % 50 == 0:
-                if not torch.isfinite(value):
-                    raise NonFiniteLoss(
-                        f"{name}: the loss is {value.item()} in epoch {epoch + 1}, batch {number}; lower the "
-                        "learning rate or use precision float32"
-                    )
+            if (device.type == "cpu" or number % 50 == 0) and not torch.isfinite(value):
+                raise NonFiniteLoss(
+                    f"{name}: the loss is {value.item()} in epoch {epoch + 1}, batch {number}; lower the "
+                    "learning rate or use precision float32"
+                )
             optimiser.step()
             if scheduler is not None:
                 scheduler.step()
             total += value.detach()
             count += 1
-        mean = (total / max(count, 1)).item()
+        mean = float(total / max(count, 1))
         if not math.isfinite(mean):
             raise NonFiniteLoss(
                 f"{name}: the mean loss is {mean} in epoch {epoch + 1}; lower the learning rate"
@@ -158,12 +157,12 @@ def fit(
             model.eval()
             with torch.no_grad(), mixed:
                 measured = validate()
-            history.rows += [(epoch + 1, quantity, value) for quantity, value in measured.items()]
+            history.rows += [(epoch + 1, quantity, number) for quantity, number in measured.items()]
             if early_stopping is not None:
-                value = measured[early_stopping.quantity]
-                better = value > best_value if early_stopping.higher_is_better else value < best_value
+                now = measured[early_stopping.quantity]
+                better = now > best_value if early_stopping.higher_is_better else now < best_value
                 if best is None or better:
-                    best_value, history.best_epoch = value, epoch + 1
+                    best_value, history.best_epoch = now, epoch + 1
                     best = copy.deepcopy(model.state_dict())
         if checkpoint is not None and time.monotonic() - last_save >= checkpoint_every_s:
             checkpoint.save(

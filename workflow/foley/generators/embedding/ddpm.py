@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ class DDPMOptions:
 class NoiseSchedule(nn.Module):
     """The constants of a linear schedule [steps]."""
 
+    signal: Tensor
+    noise: Tensor
+    scale: Tensor
+    remove: Tensor
+    deviation: Tensor
+
     def __init__(self, options: DDPMOptions) -> None:
         super().__init__()
         betas = torch.linspace(options.beta_start, options.beta_end, options.steps, dtype=torch.float64)
@@ -92,9 +99,7 @@ class _NoisePredictor(nn.Module):
             [BatchedLinear(streams, condition, hidden), BatchedLinear(streams, hidden, wide)]
         )
         sizes = [dim + 2 * wide, *[hidden] * options.layers]
-        self.layers = nn.ModuleList(
-            [BatchedLinear(streams, a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
-        )
+        self.layers = nn.ModuleList([BatchedLinear(streams, a, b) for a, b in pairwise(sizes)])
         self.norms = nn.ModuleList([BatchedLayerNorm(len(streams), hidden) for _ in self.layers])
         self.out = BatchedLinear(streams, hidden, dim)
 
@@ -159,11 +164,10 @@ class DDPM:
             predicted = model(noisy, batch.steps, vectors[classes[batch.rows]], batch.keep, o.dropout)
             return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
 
-        checkpoint = (
-            Checkpoint(checkpoints, [facts, repr(o), self.seeds], x.cpu().numpy(), vectors.cpu().numpy())
-            if checkpoints is not None
-            else None
-        )
+        checkpoint = None
+        if checkpoints is not None:
+            arrays = [tensor.cpu().numpy() for tensor in (x, classes, vectors)]
+            checkpoint = Checkpoint(checkpoints, [facts, repr(o), self.seeds], *arrays)
         self.history = fit(
             model,
             adam(model, o.learning_rate, o.weight_decay),

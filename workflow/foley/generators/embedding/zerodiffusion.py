@@ -28,7 +28,14 @@ from torch.nn import functional
 
 from foley.generators.embedding.protocol import SeenData
 from foley.runtime.seeds import SeedStreams
-from foley.training.batched import BatchedLinear, adam, clip_gradients_per_seed, dropout, shuffled_batches
+from foley.training.batched import (
+    BatchedBatchNorm,
+    BatchedLinear,
+    adam,
+    clip_gradients_per_seed,
+    dropout,
+    shuffled_batches,
+)
 from foley.training.checkpoint import Checkpoint
 from foley.training.loop import History, choose_device, fit
 
@@ -74,7 +81,7 @@ class _Denoiser(nn.Module):
         super().__init__()
         self.inner = BatchedLinear(streams, dim + condition, hidden)
         self.outer = BatchedLinear(streams, hidden, dim)
-        self.norm = nn.BatchNorm1d(len(streams) * hidden) if batch_norm else None
+        self.norm = BatchedBatchNorm(len(streams), hidden) if batch_norm else None
 
     def forward(
         self, x: Tensor, condition: Tensor, keep: Tensor | None = None, p_drop: float = 0.0
@@ -82,9 +89,7 @@ class _Denoiser(nn.Module):
         """[S, B, D], [S, B, A] -> [S, B, D]; ``keep`` [S, B, hidden] are uniform numbers for dropout."""
         h = self.inner(torch.cat([x, condition], dim=2))
         if self.norm is not None:
-            seeds, batch, hidden = h.shape
-            h = self.norm(h.transpose(0, 1).reshape(batch, seeds * hidden))
-            h = h.view(batch, seeds, hidden).transpose(0, 1)
+            h = self.norm(h)
         h = functional.leaky_relu(h)
         if keep is not None:
             h = dropout(h, keep, p_drop)
@@ -185,11 +190,10 @@ class ZeroDiffusion:
             # A sum, so that each seed's gradient is that of its own loss.
             return reconstruction_loss(generated, real, o.form).sum()
 
-        checkpoint = (
-            Checkpoint(checkpoints, [facts, repr(o), self.seeds], x.cpu().numpy(), vectors.cpu().numpy())
-            if checkpoints is not None
-            else None
-        )
+        checkpoint = None
+        if checkpoints is not None:
+            arrays = [tensor.cpu().numpy() for tensor in (x, classes, vectors)]
+            checkpoint = Checkpoint(checkpoints, [facts, repr(o), self.seeds], *arrays)
         self.history = fit(
             model,
             adam(model, o.learning_rate, o.weight_decay),

@@ -1,0 +1,61 @@
+# Two commands do all the set-up: `make demo` and `make test`. Needs Python 3.11 or 3.12 and make, nothing else.
+# Another interpreter: `make demo PYTHON=python3.12`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check install install-dev docs bench format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	  || { echo "Foley needs Python 3.11 or 3.12; found $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence]'
+	@$(BIN)/python workflow/fix_torchaudio.py
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,dev]'
+	@$(BIN)/python workflow/fix_torchaudio.py
+	@touch $@
+
+install: $(VENV)/installed ## make .venv with what the workflow needs
+
+install-dev: $(VENV)/installed-dev ## the same, with what the tests and benchmarks need
+
+demo: $(VENV)/installed ## run the default experiment on embedded data (minutes) and say where the report is
+	$(BIN)/snakemake --cores $(CORES)
+	@echo
+	@echo "The report:  file://$(CURDIR)/results/report/index.html"
+	@echo "All scores:  results/scores.parquet"
+	@echo "Go on with:  source $(BIN)/activate && snakemake --cores all"
+
+check: $(VENV)/installed-dev ## formatting, lint and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+test: check ## check, then all tests; real audio is used when FOLEY_SHARED_DATA or ../shared/data is there
+	$(BIN)/python -m pytest
+
+docs: $(VENV)/installed-dev ## write the docs that are made from the code: config, tables, schema, DAG
+	$(BIN)/python docs/make_docs.py
+
+bench: $(VENV)/installed-dev ## run the benchmarks and write docs/benchmarks.md
+	$(BIN)/python benchmarks/run.py
+
+format: $(VENV)/installed-dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile workflow
+
+clean: ## remove results and caches, keep .venv
+	rm -rf results .foley .snakemake .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,214 @@
+"""Raw audio to log-mel: Foley against librosa clip by clip, and against decoding and a bare FFT."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+import torch
+from measure import Table, cores, interleaved, one_core, times
+
+from foley.audio.decode import decode
+from foley.audio.ingest import IngestOptions, ingest_shard
+from foley.datasets.folder import Folder, FolderOptions
+from foley.datasets.index import index_dataset
+from foley.features.extract import extract_shard
+from foley.features.logmel import LogMel
+
+TITLE = "Decode, resample, log-mel"
+FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
+SOURCE_HZ, CLIP_S, BATCH = 44_100, 5, 32
+# The feature's window of 25 ms every 10 ms, at the rate of the files; FFT lengths are products of small primes.
+SOURCE_WINDOW, SOURCE_HOP, SOURCE_FFT = 1102, 441, 1440
+
+
+def make_clip(number: int) -> np.ndarray:
+    """Fading harmonics and bursts of noise over a quiet floor, float32 [T]."""
+    rng = np.random.default_rng(number)
+    time = np.arange(SOURCE_HZ * CLIP_S) / SOURCE_HZ
+    pitch, fade = rng.uniform(100, 900), np.exp(-3 * (time % rng.uniform(0.5, 2)))
+    tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 9))
+    burst = rng.standard_normal(len(time)) * np.exp(-20 * (time % rng.uniform(0.3, 1)))
+    clip = 0.15 * tone * fade + 0.1 * burst + 0.003 * rng.standard_normal(len(time))
+    return np.clip(clip, -1, 1).astype(np.float32)
+
+
+def write_clips(folder: Path, count: int) -> dict[str, list[Path]]:
+    """The same clips in each format: `<folder>/<format>/raw/clips/<number>.<format>`."""
+    paths: dict[str, list[Path]] = {name: [] for name in FORMATS}
+    for name in FORMATS:
+        (folder / name / "raw" / "clips").mkdir(parents=True)
+    for number in range(count):
+        clip = make_clip(number)
+        for name, (container, subtype) in FORMATS.items():
+            path = folder / name / "raw" / "clips" / f"{number:04d}.{name}"
+            soundfile.write(path, clip, SOURCE_HZ, format=container, subtype=subtype)
+            paths[name].append(path)
+    return paths
+
+
+@cache
+def log_mel() -> LogMel:
+    return LogMel()
+
+
+def foley_features(paths: Sequence[Path]) -> np.ndarray:
+    """What the workflow computes for a shard, in its batches [clips, frames, bands]."""
+    feature = log_mel()
+    rate = feature.options.sample_rate_hz
+    parts = []
+    for start in range(0, len(paths), BATCH):
+        waveforms = [decode(path, rate).samples for path in paths[start : start + BATCH]]
+        parts.append(feature.extract(waveforms, rate)[0])
+    return np.concatenate(parts).reshape(len(paths), *feature.shape)
+
+
+def librosa_features(paths: Sequence[Path]) -> np.ndarray:
+    """The same feature with the same parameters, clip by clip, as a script with librosa does it."""
+    feature = log_mel()
+    o = feature.options
+    found = []
+    for path in paths:
+        samples, rate = librosa.load(path, sr=o.sample_rate_hz)
+        mel = librosa.feature.melspectrogram(
+            y=samples[: feature.window_samples],
+            sr=rate,
+            n_fft=o.n_fft,
+            hop_length=o.hop_length,
+            win_length=o.win_length,
+            center=False,
+            power=o.power,
+            n_mels=o.n_mels,
+            fmin=o.f_min_hz,
+            fmax=o.f_max_hz,
+            htk=True,
+            norm=None,
+        )
+        found.append(np.log(mel + o.log_offset).T)
+    return np.stack(found)
+
+
+def decode_and_fft(paths: Sequence[Path], window: int, n_fft: int) -> None:
+    """Decoding and as many FFTs as the feature has frames, and nothing else: no resampling, no mel."""
+    for path in paths:
+        samples, _ = soundfile.read(path, dtype="float32")
+        frames = torch.from_numpy(samples).unfold(0, window, SOURCE_HOP)[: log_mel().frames]
+        torch.fft.rfft(frames, n=n_fft)
+
+
+def ingest(folder: Path) -> None:
+    """The raw clips of one format -> a shard of the clip store."""
+    index_dataset(folder / "manifest.parquet", kind=Folder(FolderOptions()), root=folder / "raw", shards=1)
+    ingest_shard(
+        folder / "audio.parquet",
+        folder / "rejected.parquet",
+        dataset="bench",
+        root=folder / "raw",
+        manifest=folder / "manifest.parquet",
+        shard=0,
+        options=IngestOptions(),
+    )
+
+
+def extract(folder: Path) -> None:
+    """A shard of the clip store -> a shard of features."""
+    extract_shard(
+        folder / "features.parquet", audio=folder / "audio.parquet", feature=log_mel(), batch_size=BATCH
+    )
+
+
+def check_equal(path: Path) -> None:
+    """Refuse to compare programs that compute different things."""
+    difference = float(np.abs(foley_features([path]) - librosa_features([path])).max())
+    if difference > 1e-3:
+        raise AssertionError(f"Foley's and librosa's log-mel differ by {difference:g}")
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+
+
+def _worker(paths: Sequence[Path]) -> int:
+    return len(foley_features(paths))
+
+
+def run(quick: bool) -> list[Table]:
+    count, repeats = (8, 2) if quick else (96, 7)
+    feature = log_mel()
+    shape = f"{count} clips of {CLIP_S} s, {SOURCE_HZ} Hz, mono; ms a clip"
+    single, many = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = write_clips(Path(temporary), count)
+        with one_core():
+            for name, files in paths.items():
+                check_equal(files[0])
+                folder = Path(temporary) / name
+                ingest(folder)
+                found = interleaved(
+                    {
+                        "foley": partial(foley_features, files),
+                        "librosa": partial(librosa_features, files),
+                        "floor_source": partial(decode_and_fft, files, SOURCE_WINDOW, SOURCE_FFT),
+                        "floor_target": partial(
+                            decode_and_fft, files, feature.options.win_length, feature.options.n_fft
+                        ),
+                        "stored": partial(extract, folder),
+                        "ingest": partial(ingest, folder),
+                    },
+                    repeats,
+                )
+                ms = {key: value / count * 1000 for key, value in found.items()}
+                both = ms["ingest"] + ms["stored"]
+                for what, value, peer, key in (
+                    ("file to log-mel", ms["foley"], "librosa", "librosa"),
+                    ("stored clip to feature table", ms["stored"], "librosa", "librosa"),
+                    ("file to clip store to feature table", both, "librosa", "librosa"),
+                    ("file to log-mel", ms["foley"], "decode + FFT at 44.1 kHz", "floor_source"),
+                    ("file to log-mel", ms["foley"], "decode + FFT of 512 samples", "floor_target"),
+                ):
+                    faster = key == "librosa"
+                    ratio = ms[key] / value if faster else value / ms[key]
+                    single.append(
+                        (
+                            name,
+                            what,
+                            f"{value:.2f}",
+                            f"{peer}: {ms[key]:.2f}",
+                            f"{times(ratio)} {'the speed' if faster else 'the time'}",
+                            "at least 4x" if faster else "at most 1.5x",
+                        )
+                    )
+        workers = cores()
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+            for name, files in paths.items():
+                shards = [files[worker::workers] for worker in range(workers)]
+                found = interleaved(
+                    {
+                        "foley": lambda shards=shards: list(pool.map(_worker, shards)),
+                        "librosa": partial(librosa_features, files),
+                    },
+                    repeats,
+                )
+                ms = {key: value / count * 1000 for key, value in found.items()}
+                many.append(
+                    (
+                        name,
+                        f"file to log-mel, {workers} shards side by side",
+                        f"{ms['foley']:.2f}",
+                        f"librosa: {ms['librosa']:.2f}",
+                        f"{times(ms['librosa'] / ms['foley'])} the speed",
+                        "at least 4x",
+                    )
+                )
+    columns = ("format", "what", "Foley", "peer", "ratio", "budget")
+    return [
+        Table(f"One core each ({shape}).", columns, single),
+        Table(f"The whole machine: the workflow's jobs against one loop ({shape}).", columns, many),
+    ]

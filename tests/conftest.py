@@ -1,0 +1,55 @@
+"""What several test files share: real data where it lies, and small folders of synthetic clips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import settings
+
+# The same examples in every run, and no time limit on one: machines are busy.
+settings.register_profile("foley", deadline=None, derandomize=True)
+settings.load_profile("foley")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real recordings and weights, which are not part of the project."""
+    path = Path(os.environ.get("FOLEY_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not path.is_dir():
+        pytest.skip(f"no real data at {path} (set FOLEY_SHARED_DATA)")
+    return path
+
+
+WriteClip = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def write_clip() -> WriteClip:
+    """A function that writes half a second of a noisy tone, another one for each seed, and returns its samples."""
+
+    def write(path: Path, seed: int, *, seconds: float = 0.5, rate: int = 16_000, **form: str) -> np.ndarray:
+        generator = np.random.default_rng(seed)
+        time = np.arange(round(seconds * rate)) / rate
+        samples = 0.3 * np.sin(2 * np.pi * (200 + 50 * seed) * time) + 0.01 * generator.normal(size=len(time))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, rate, **form)
+        return samples
+
+    return write
+
+
+@pytest.fixture
+def clip_folder(tmp_path: Path, write_clip: WriteClip) -> Path:
+    """A folder dataset: three classes of four clips of half a second."""
+    root = tmp_path / "clips"
+    for number, label in enumerate(("bell", "dog", "rain")):
+        for clip in range(4):
+            write_clip(root / label / f"{label}-{clip}.wav", 10 * number + clip)
+    return root

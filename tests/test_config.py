@@ -1,0 +1,206 @@
+"""The config: defaults, and errors that name the key and the remedy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from foley import config
+from foley.config import ConfigError
+from foley.runtime.code import load
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+MINIMAL = {
+    "datasets": {"mine": {"folder": "clips/"}},
+    "features": {"logmel": {}},
+    "embeddings": {"scratch": {"encoder": "yamnet", "feature": "logmel"}},
+    "class_vectors": {"attributes": {"kind": "attributes"}},
+    "methods": {"ale": {}, "zerodiffusion": {"generator": "zerodiffusion"}},
+    "zero_shot": {
+        "datasets": ["mine"],
+        "embeddings": ["scratch"],
+        "class_vectors": ["attributes"],
+        "methods": ["ale", "zerodiffusion"],
+    },
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """``MINIMAL`` with one key, at a dotted path, set."""
+    raw = json.loads(json.dumps(MINIMAL))
+    *parents, last = path.split(".")
+    part = raw
+    for key in parents:
+        part = part.setdefault(key, {})
+    part[last] = value
+    return raw
+
+
+def test_defaults() -> None:
+    empty = config.load({})
+    assert (empty.results, empty.cache, empty.zero_shot) == ("results", ".foley", None)
+    checked = config.load(MINIMAL)
+    mine = checked.datasets["mine"]
+    assert (mine.shards, mine.sample_rate_hz, mine.max_rejected, mine.duplicates) == (
+        8,
+        16_000,
+        0.05,
+        "reject",
+    )
+    assert checked.zero_shot is not None
+    assert (checked.zero_shot.seeds, checked.zero_shot.baseline) == (10, "ale")
+    assert checked.methods["ale"].generator is None
+
+
+def test_the_projects_own_configs_are_right() -> None:
+    from snakemake.utils import update_config
+
+    base = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    config.load(base)
+    for path in sorted((REPOSITORY / "experiments").glob("*.yaml")):
+        merged = json.loads(json.dumps(base))  # a preset is laid over config.yaml
+        update_config(merged, yaml.safe_load(path.read_text()))
+        config.load(merged)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("resultz", "unknown key `resultz`; did you mean `results`?"),
+        ("datasets.mine.shrads", "unknown key `datasets.mine.shrads`; did you mean `shards`?"),
+        ("zero_shot.bootstarp", "unknown key `zero_shot.bootstarp`; did you mean `bootstrap`?"),
+        (
+            "zero_shot.random_splits.cuont",
+            "unknown key `zero_shot.random_splits.cuont`; did you mean `count`?",
+        ),
+        ("methods.ale.qqqq", "unknown key `methods.ale.qqqq`; known: `classifier`, `classifier_options`,"),
+    ],
+)
+def test_unknown_keys_bring_a_suggestion(path: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.load(changed(path, 1))
+    assert hint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("datasets.mine.shards", "many", "`datasets.mine.shards`: Input should be a valid integer"),
+        (
+            "datasets.mine.shards",
+            0,
+            "`datasets.mine.shards`: Input should be greater than or equal to 1 (got 0)",
+        ),
+        (
+            "datasets.mine.max_rejected",
+            5,
+            "`datasets.mine.max_rejected`: Input should be less than or equal to 1",
+        ),
+        (
+            "datasets.mine.duplicates",
+            "drop",
+            "`datasets.mine.duplicates`: Input should be 'reject' or 'keep'",
+        ),
+        ("datasets", None, "`datasets`: Input should be a valid dictionary"),
+        ("datasets.mine", "clips/", "`datasets.mine`: Input should be a valid dictionary"),
+        ("datasets.mine.kind", "esc50", "give either `folder` or `path` and `kind`, not both"),
+        ("embeddings.scratch", {}, "`embeddings.scratch.encoder`: Field required"),
+        ("class_vectors.words", {"kind": "words"}, "class vectors of kind `words` need `path`"),
+        ("class_vectors.text", {"kind": "sentence"}, "class vectors of kind `sentence` need `model`"),
+        ("zero_shot.test_fraction", 0.5, "`zero_shot.test_fraction`: Input should be less than 0.5"),
+    ],
+)
+def test_wrong_values_name_the_key(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.load(changed(path, value))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "zero_shot.datasets",
+            ["mein"],
+            "zero_shot.datasets names `mein`, which is not configured; did you mean",
+        ),
+        (
+            "zero_shot.methods",
+            ["xyz"],
+            "zero_shot.methods names `xyz`, which is not configured; known: `ale`,",
+        ),
+        ("zero_shot.embeddings", [], "zero_shot.embeddings is empty"),
+        ("zero_shot.class_vectors", ["attributes"] * 2, "zero_shot.class_vectors names one twice"),
+        ("embeddings.scratch.feature", "logmal", "embeddings.scratch.feature names `logmal`"),
+    ],
+)
+def test_names_must_exist(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.load(changed(path, value))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "", "a b", ".hidden", "a=b", "a\nb"])
+@pytest.mark.parametrize("section", ["datasets", "methods", "features"])
+def test_ids_must_fit_in_paths(section: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=section):
+        config.load({section: {name: {}}})
+
+
+def test_several_errors_come_at_once() -> None:
+    raw = changed("datasets.mine.shards", 0)
+    raw["reprot"] = {}
+    with pytest.raises(ConfigError) as error:
+        config.load(raw)
+    assert "datasets.mine.shards" in str(error.value)
+    assert "reprot" in str(error.value)
+
+
+@dataclass(frozen=True)
+class Options:
+    size: int = 3
+    form: Literal["round", "square"] = "round"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError("size must be at least 1")
+
+
+def test_options_of_a_component() -> None:
+    assert config.parse_options(Options, {}, "methods.x.options") == Options()
+    assert config.parse_options(Options, {"form": "square"}, "o") == Options(form="square")
+    for given, message in (
+        ({"szie": 1}, "unknown key `methods.x.options.szie`; did you mean `size`?"),
+        ({"size": "big"}, "`methods.x.options.size`: Input should be a valid integer"),
+        ({"form": "oval"}, "`methods.x.options.form`: Input should be 'round' or 'square' (got 'oval')"),
+        ({"size": 0}, "`methods.x.options`: size must be at least 1"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            config.parse_options(Options, given, "methods.x.options")
+        assert message in str(error.value)
+    with pytest.raises(TypeError, match="not a dataclass"):
+        config.parse_options(dict, {}, "o")
+
+
+def test_every_component_has_options_with_defaults() -> None:
+    from foley.classifiers.registry import ZERO_SHOT_KINDS
+    from foley.datasets.registry import KINDS as DATASETS
+    from foley.encoders.registry import TRAINED_KINDS
+    from foley.features.registry import KINDS as FEATURES
+    from foley.generators.registry import EMBEDDING_KINDS
+
+    for kinds in (DATASETS, FEATURES, TRAINED_KINDS, EMBEDDING_KINDS, ZERO_SHOT_KINDS):
+        for target in kinds.values():
+            options = load(target).Options  # type: ignore[attr-defined]
+            assert config.parse_options(options, {}, target) == options()
+
+
+def test_schema_is_up_to_date() -> None:
+    path = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
+    assert path.read_text() == config.json_schema(), "run `make docs`"

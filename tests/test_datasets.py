@@ -1,0 +1,269 @@
+"""Datasets: what a scan finds, which shard a file belongs to, and what a changed tree invalidates."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import WriteClip
+from foley import tables
+from foley.audio.ingest import IngestOptions, collect_clips, ingest_shard
+from foley.datasets.esc50 import ESC50
+from foley.datasets.folder import Folder, FolderOptions
+from foley.datasets.index import index_dataset
+from foley.datasets.protocol import DatasetKind, RawClip
+from foley.datasets.registry import KINDS
+from foley.datasets.tree import Fingerprint, fingerprint, shard_of
+from foley.runtime.code import load
+
+
+def touch(root: Path, *names: str) -> None:
+    """Empty files: a scan opens no audio."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def scan(root: Path, **options: str) -> dict[str, RawClip]:
+    return {clip.clip_id: clip for clip in Folder(FolderOptions(**options)).scan(root)}
+
+
+def test_every_registered_kind_is_one() -> None:
+    for target in KINDS.values():
+        kind = load(target)
+        assert issubclass(kind, DatasetKind)
+        assert kind.title
+        assert kind.licence
+
+
+# A folder of class sub-folders
+
+
+def test_folder(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "dog/b.wav", "cat/a.flac", "cat/deep/er/c.MP3", "bird/d.ogg", "stray.wav", "cat/notes.txt"
+    )
+    touch(tmp_path, "cat/.hidden.wav", ".git/x.wav", "__MACOSX/cat/y.wav", "dog/.cache/z.wav")
+    clips = scan(tmp_path)
+    assert {clip_id: (clip.source, clip.label, clip.class_id) for clip_id, clip in clips.items()} == {
+        "bird/d": ("bird/d.ogg", "bird", 0),
+        "cat/a": ("cat/a.flac", "cat", 1),
+        "cat/deep/er/c": ("cat/deep/er/c.MP3", "cat", 1),
+        "dog/b": ("dog/b.wav", "dog", 2),
+        "stray": ("stray.wav", "", None),
+    }
+    # Without a pattern each file is a recording of its own.
+    assert all(clip.recording_id == clip_id for clip_id, clip in clips.items())
+
+
+def test_equal_stems_are_kept_apart_by_their_suffix(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/a.wav", "cat/a.flac", "dog/a.wav")
+    assert set(scan(tmp_path)) == {"cat/a.wav", "cat/a.flac", "dog/a"}
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/a.wav", "root/dog/b.wav")
+    (tmp_path / "root" / "cat").symlink_to(tmp_path / "elsewhere")
+    assert set(scan(tmp_path / "root")) == {"cat/a", "dog/b"}
+
+
+@pytest.mark.parametrize("pattern", [r"(?P<take>\d+)_(?P<recording>[a-z]+)", r"\d+_([a-z]+)"])
+def test_recording_pattern(tmp_path: Path, pattern: str) -> None:
+    touch(tmp_path, "cat/1_tom.wav", "cat/2_tom.wav", "cat/3_kit.wav", "dog/1_tom.wav", "dog/other.wav")
+    recordings = {
+        clip_id: clip.recording_id for clip_id, clip in scan(tmp_path, recording_pattern=pattern).items()
+    }
+    assert recordings == {
+        "cat/1_tom": "cat/tom", "cat/2_tom": "cat/tom", "cat/3_kit": "cat/kit", "dog/1_tom": "dog/tom",
+        "dog/other": "dog/other",
+    }  # fmt: skip
+
+
+def test_folder_errors(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="recording_pattern is no regular expression"):
+        FolderOptions(recording_pattern="(")
+    with pytest.raises(FileNotFoundError, match="no folder at"):
+        Folder().check(tmp_path / "gone")
+    touch(tmp_path, "a.wav")
+    with pytest.raises(FileNotFoundError, match="has no sub-folders"):
+        Folder().check(tmp_path)
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(ValueError, match="no audio files below"):
+        index_dataset(tmp_path / "m.parquet", kind=Folder(), root=tmp_path, shards=1)
+
+
+def test_manifest(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    touch(root, *(f"{label}/{n}.wav" for label in ("cat", "dog") for n in range(20)))
+    index_dataset(
+        tmp_path / "m.parquet", kind=Folder(), root=root, shards=4, provenance={"rule": "index_dataset"}
+    )
+    rows = tables.read(tmp_path / "m.parquet", tables.RAW_CLIPS).to_pylist()
+    assert len(rows) == 40
+    assert {row["shard"] for row in rows} == {0, 1, 2, 3}
+    assert all(row["shard"] == shard_of(row["source"], 4) for row in rows)
+    assert all(row["labels"] == [row["label"]] for row in rows)
+
+
+# ESC-50
+
+
+@pytest.fixture
+def esc50_root(tmp_path: Path, write_clip: WriteClip) -> Path:
+    """The published layout, with clips as Ogg though the table names WAV, and one clip missing."""
+    root = tmp_path / "ESC-50"
+    (root / "meta").mkdir(parents=True)
+    with (root / "meta" / "esc50.csv").open("w", newline="") as handle:
+        table = csv.writer(handle)
+        table.writerow(["filename", "fold", "target", "category", "esc10", "src_file", "take"])
+        for number in range(6):
+            name = f"{number % 5 + 1}-{100 + number // 2}-A-{number % 3}"
+            table.writerow([f"{name}.wav", number % 5 + 1, number % 3, ["dog", "cat", "rain"][number % 3],
+                            "False", 100 + number // 2, "A"])  # fmt: skip
+            if number != 4:
+                write_clip(root / "audio" / f"{name}.ogg", number)
+    return root
+
+
+def test_esc50_layout(esc50_root: Path) -> None:
+    clips = ESC50().scan(esc50_root)
+    first, missing = clips[0], clips[4]
+    assert first == RawClip(
+        clip_id="1-100-A-0", source="audio/1-100-A-0.ogg", label="dog", recording_id="100", class_id=0, fold=1
+    )
+    assert clips[1].recording_id == "100"  # another clip of the same upload
+    assert missing.source == "audio/5-102-A-1.wav"
+
+
+def test_esc50_clip_without_its_file_is_rejected(esc50_root: Path, tmp_path: Path) -> None:
+    manifest, audio, rejected = (tmp_path / f"{name}.parquet" for name in ("manifest", "audio", "rejected"))
+    index_dataset(manifest, kind=ESC50(), root=esc50_root, shards=1)
+    ingest_shard(
+        audio, rejected, dataset="esc50", root=esc50_root, manifest=manifest, shard=0, options=IngestOptions()
+    )
+    collect_clips(
+        tmp_path / "clips.parquet", tmp_path / "all-rejected.parquet", dataset="esc50", manifest=manifest,
+        audio=[audio], rejected=[rejected], max_rejected=0.2, duplicates="reject",
+    )  # fmt: skip
+    (row,) = tables.read(tmp_path / "all-rejected.parquet", tables.REJECTED).to_pylist()
+    assert (row["clip_id"], row["reason"], row["detail"]) == (
+        "5-102-A-1", "unreadable", "No such file or directory",
+    )  # fmt: skip
+    clips = tables.read(tmp_path / "clips.parquet", tables.CLIPS)
+    assert clips["fold"].to_pylist() == [1, 1, 2, 3, 4]
+
+
+def test_esc50_errors(esc50_root: Path) -> None:
+    table = esc50_root / "meta" / "esc50.csv"
+    text = table.read_text()
+    table.write_text(text.replace("src_file", "source"))
+    with pytest.raises(ValueError, match=r"esc50\.csv lacks the columns \['src_file'\]"):
+        ESC50().scan(esc50_root)
+    table.write_text(text)
+    (esc50_root / "audio" / "1-100-A-0.wav").touch()
+    with pytest.raises(ValueError, match=r"two files for one clip: .*1-100-A-0"):
+        ESC50().scan(esc50_root)
+    table.unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"not an ESC-50 folder: meta/esc50\.csv is not there; unpack http"
+    ):
+        ESC50().check(esc50_root)
+
+
+def test_real_esc50(shared_data: Path) -> None:
+    root = shared_data / "esc50"
+    if not root.is_dir():
+        pytest.skip(f"no {root}")
+    clips = ESC50().scan(root)
+    # Piczak 2015: 50 classes of 40 clips in 5 folds.
+    assert len(clips) == 2000
+    assert len({clip.class_id for clip in clips}) == len({clip.label for clip in clips}) == 50
+    assert {clip.fold for clip in clips} == {1, 2, 3, 4, 5}
+    # Four uploads were cut into clips of two classes (hen and rooster, clock tick and alarm) in two folds, which is
+    # why recordings, not folds, keep training and test apart.
+    folds: dict[str, set[int | None]] = {}
+    for clip in clips:
+        folds.setdefault(clip.recording_id, set()).add(clip.fold)
+    across = {name for name, found in folds.items() if len(found) > 1}
+    assert across == {"131943", "134049", "209698", "234879"}
+
+
+# Shards and fingerprints
+
+
+def test_shards_are_those_of_every_platform() -> None:
+    # printf dog/a.wav | sha256sum: the first eight bytes as a big-endian number, modulo.
+    assert shard_of("dog/a.wav", 1000) == 0x9517C6DD4DF58BB2 % 1000
+
+
+@given(st.lists(st.text(max_size=20), unique=True), st.integers(1, 50))
+def test_adding_files_moves_no_other(names: list[str], shards: int) -> None:
+    placed = {name: shard_of(name, shards) for name in names}
+    assert all(0 <= shard < shards for shard in placed.values())
+    assert placed == {name: shard_of(name, shards) for name in reversed(["new", *names]) if name in placed}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    for number in range(12):
+        path = root / "audio" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number]) * 100)
+    (root / "labels.csv").write_text("file,label\n")
+    return root
+
+
+def differing(before: Fingerprint, after: Fingerprint) -> tuple[bool, set[int]]:
+    """Whether the index changed, and which shards."""
+    shards = {n for n, (a, b) in enumerate(zip(before.shards, after.shards, strict=True)) if a != b}
+    return before.index != after.index, shards
+
+
+def test_fingerprint_follows_content(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+
+    def look() -> Fingerprint:
+        found = fingerprint(tree, 4, cache)
+        assert found == fingerprint(tree, 4, tmp_path / "no-cache-yet" / os.urandom(4).hex())
+        assert found == fingerprint(tree, 4, cache, trust_cache=True)
+        return found
+
+    first = look()
+    os.utime(tree / "audio" / "3.wav", (1, 1))
+    assert look() == first
+    # The same length: size and mtime alone would not do.
+    (tree / "audio" / "3.wav").write_bytes(b"!" * 100)
+    second = look()
+    assert differing(first, second) == (False, {shard_of("audio/3.wav", 4)})
+    (tree / "labels.csv").write_text("file,label\n3.wav,dog\n")
+    third = look()
+    assert differing(second, third) == (True, {0, 1, 2, 3})
+    (tree / "audio" / "new.wav").write_bytes(b"new")
+    fourth = look()
+    assert differing(third, fourth) == (True, {shard_of("audio/new.wav", 4)})
+    (tree / "audio" / ".hidden.wav").write_bytes(b"x")
+    (tree / ".git").mkdir()
+    (tree / ".git" / "config").write_text("x")
+    (tree / "dangling.wav").symlink_to("nowhere")
+    assert look() == fourth
+    (tree / "audio" / "new.wav").unlink()
+    assert look() == third
+
+
+def test_fingerprint_without_a_folder_or_with_a_damaged_cache(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no folder at"):
+        fingerprint(tree / "gone", 2, tmp_path / "cache")
+    first = fingerprint(tree, 2, tmp_path / "cache")
+    (kept,) = (tmp_path / "cache" / "trees").iterdir()
+    kept.write_text("{ damaged")
+    assert fingerprint(tree, 2, tmp_path / "cache") == first
+    # Jobs trust the main process's look and do not see what changed since.
+    (tree / "audio" / "3.wav").write_bytes(b"changed")
+    assert fingerprint(tree, 2, tmp_path / "cache", trust_cache=True) == first

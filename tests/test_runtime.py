@@ -1,0 +1,367 @@
+"""How a rule runs: seeds, code hashes, the device lease, the lock, and the frame around every script.
+
+What processes do to one another is tested with real processes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foley.runtime import code, device, lock
+from foley.runtime.seeds import SeedStreams, derive
+
+LIBRARY = Path(__file__).resolve().parents[1] / "workflow" / "foley"
+
+
+class Processes:
+    """Starts Python programs in a world of their own: a temporary folder, and no devices but those given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, program: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        hidden = ("FOLEY_GPUS", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
+        environment = {key: value for key, value in os.environ.items() if key not in hidden}
+        environment |= {"TMPDIR": str(self.folder), "PYTHONPATH": str(LIBRARY.parent), **variables}
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.folder,
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def run(self, program: str, *arguments: str, **variables: str) -> tuple[int, str, str]:
+        """Run to the end -> exit code, output, errors."""
+        process = self.start(program, *arguments, **variables)
+        out, errors = process.communicate(timeout=60)
+        return process.returncode, out, errors
+
+    def wait_for_line(self, process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    running = Processes(tmp_path)
+    yield running
+    for process in running.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+# Seeds
+
+
+def test_derived_seeds_are_those_of_every_platform() -> None:
+    # printf '7\x1ftrain\x1f3' | sha256sum: the first eight bytes as a big-endian number, halved.
+    assert derive(7, "train", 3) == 0x8DDE1059A5532ECE >> 1
+    assert derive(0) == 0x5FECEB66FFC86F38 >> 1
+
+
+@given(st.integers(0, 2**31), st.lists(st.text(max_size=5) | st.integers(), max_size=3))
+def test_derived_seeds_fit_every_generator(seed: int, names: list[object]) -> None:
+    assert 0 <= derive(seed, *names) < 2**63
+    assert derive(seed, *names) == derive(seed, *names) != derive(seed + 1, *names)
+    torch.Generator().manual_seed(derive(seed, *names))
+
+
+def test_names_of_a_stream_do_not_run_together() -> None:
+    seeds = [derive(1), derive(11), derive(1, 1), derive(1, "a", "b"), derive(1, "ab"), derive(1, "b", "a")]
+    assert len(set(seeds)) == len(seeds)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=5), st.data())
+def test_numbers_of_a_seed_do_not_depend_on_its_companions(seeds: list[int], data: st.DataObject) -> None:
+    row = data.draw(st.integers(0, len(seeds) - 1))
+
+    def draws(streams: SeedStreams) -> list[torch.Tensor]:
+        return [streams.normal(3, 2), streams.uniform(4), streams.integers(9, 5), streams.permutations(6)]
+
+    together, alone = SeedStreams(seeds, "test"), SeedStreams([seeds[row]], "test")
+    for many, one in zip(draws(together), draws(alone), strict=True):
+        assert many.shape[0] == len(together) == len(seeds)
+        assert torch.equal(many[row], one[0])
+    assert not torch.equal(SeedStreams(seeds, "other").normal(8), SeedStreams(seeds, "test").normal(8))
+
+
+# Code hashes
+
+
+def test_reachable_follows_imports_inside_functions(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("def main():\n    from foley.classifiers import ale\n    import numpy\n")
+    found = {path.relative_to(LIBRARY).as_posix() for path in code.reachable([script]) if path != script}
+    # The module, what it imports, and the packages that importing it runs.
+    assert {"classifiers/ale.py", "training/loop.py", "runtime/seeds.py", "tables.py", "__init__.py"} <= found
+    assert "classifiers/__init__.py" in found
+    assert not {path for path in found if path.startswith(("datasets/", "generators/", "encoders/"))}
+
+
+def test_relative_imports_are_refused(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("x = 1\nfrom .a import b\n")
+    with pytest.raises(ValueError, match=r"script\.py:2: use an absolute import"):
+        code.reachable([script])
+    with pytest.raises(ValueError, match="names no module of foley"):
+        code.code_hash(Path(__file__), "foley.nowhere:Thing")
+    with pytest.raises(ValueError, match="not a part of foley"):
+        code.load("os:system")
+
+
+def test_code_hash_changes_with_what_is_reached_and_only_then(tmp_path: Path, processes: Processes) -> None:
+    copy = tmp_path / "copy" / "foley"
+    shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    script = tmp_path / "script.py"
+    script.write_text("def main():\n    from foley.metrics import bootstrap\n")
+
+    def hashes() -> tuple[str, str]:
+        """Of the script alone, and with a target that it loads by name."""
+        program = """
+            import sys
+            from pathlib import Path
+            from foley.runtime.code import code_hash
+            script = Path(sys.argv[1])
+            print(code_hash(script), code_hash(script, "foley.classifiers.ale:ALE"))
+        """
+        status, out, errors = processes.run(program, str(script), PYTHONPATH=str(copy.parent))
+        assert status == 0, errors
+        alone, with_target = out.split()
+        return alone, with_target
+
+    def add_line(path: Path) -> None:
+        path.write_text(path.read_text() + "\n# changed\n")
+
+    first = hashes()
+    assert first[0] != first[1]
+    # Neither another mtime, nor other line ends, nor another place of the script.
+    os.utime(copy / "metrics" / "bootstrap.py", (1, 1))
+    seeds = copy / "runtime" / "seeds.py"
+    seeds.write_bytes(seeds.read_bytes().replace(b"\n", b"\r\n"))
+    assert hashes() == first
+    # A file that nothing here reaches.
+    add_line(copy / "datasets" / "esc50.py")
+    assert hashes() == first
+    # A file that only the target reaches.
+    add_line(copy / "training" / "batched.py")
+    second = hashes()
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+    # A file that both reach, the script only through another one.
+    add_line(seeds)
+    third = hashes()
+    assert third[0] != second[0]
+    assert third[1] != second[1]
+    add_line(script)
+    assert hashes()[0] != third[0]
+
+
+# The device lease
+
+# Holds a device for a moment; a second holder of the same one would find its mark.
+HOLD = """
+    import os, sys, time
+    from foley.runtime import device
+    held = device.lease(int(sys.argv[1]))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(held.devices)
+    for name in held.devices:
+        os.close(os.open(f"in-use-{name}", os.O_CREAT | os.O_EXCL))
+    time.sleep(float(sys.argv[2]))
+    for name in held.devices:
+        os.unlink(f"in-use-{name}")
+    held.release()
+    print(",".join(held.devices) or "released")
+"""
+
+
+def test_no_device_is_ever_leased_twice(processes: Processes) -> None:
+    started = [processes.start(HOLD, "1", "0.1", FOLEY_GPUS="0,1,2,3") for _ in range(10)]
+    started += [processes.start(HOLD, "2", "0.1", FOLEY_GPUS="0,1,2,3") for _ in range(2)]
+    for process in started:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+
+
+def test_a_killed_holder_frees_its_device(processes: Processes) -> None:
+    program = """
+        import time
+        from foley.runtime import device
+        print(device.lease(1).devices[0], flush=True)
+        time.sleep(60)
+    """
+    holder = processes.start(program, FOLEY_GPUS="7")
+    assert processes.wait_for_line(holder) == "7"
+    waiting = processes.start(program, FOLEY_GPUS="7")
+    time.sleep(0.4)
+    assert waiting.poll() is None
+    holder.send_signal(signal.SIGKILL)
+    assert processes.wait_for_line(waiting) == "7"
+
+
+def test_too_many_devices_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match=r"3 GPUs asked for, 2 to choose from \(x,y\)"):
+        device.lease(3, {"FOLEY_GPUS": "x,y"})
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"FOLEY_GPUS": ""}, {"CUDA_VISIBLE_DEVICES": ""}, {"CUDA_VISIBLE_DEVICES": "-1"}, {"SLURM_JOB_ID": "1"}],
+)
+def test_without_a_device_the_lease_is_empty(environment: dict[str, str]) -> None:
+    before = dict(environment)
+    assert device.lease(1, environment).devices == []
+    assert environment == before
+
+
+def test_candidates() -> None:
+    assert device.candidates({"FOLEY_GPUS": "2,3", "CUDA_VISIBLE_DEVICES": "0,1"}) == ["2", "3"]
+    assert device.candidates({"CUDA_VISIBLE_DEVICES": "GPU-abc,1", "SLURM_JOB_ID": "1"}) == ["GPU-abc", "1"]
+    # A job that needs no device takes none.
+    environment = {"FOLEY_GPUS": "0"}
+    assert device.lease(0, environment).devices == []
+    assert "CUDA_VISIBLE_DEVICES" not in environment
+
+
+# The lock
+
+
+def test_only_one_run_holds_the_lock(processes: Processes, tmp_path: Path) -> None:
+    path = tmp_path / "state" / "lock"
+    program = """
+        import sys, time
+        from pathlib import Path
+        from foley.runtime import lock
+        lock.hold(Path(sys.argv[1]))
+        print("held", flush=True)
+        time.sleep(60)
+    """
+    holder = processes.start(program, str(path))
+    assert processes.wait_for_line(holder) == "held"
+    with pytest.raises(RuntimeError, match="another run is under way in this folder"):
+        lock.hold(path)
+    status, _, errors = processes.run(program, str(path))
+    assert status == 1
+    assert "another run is under way" in errors
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert processes.wait_for_line(processes.start(program, str(path))) == "held"
+
+
+# The frame around every script
+
+SNAKEMAKE = """
+    import sys, time
+    from types import SimpleNamespace
+    from foley.runtime.job import run_job
+
+    snakemake = SimpleNamespace(
+        rule="extract_features", wildcards={"dataset": "mine", "shard": 3}, threads=2,
+        params={"b": [1, None], "a": {"x": object}}, log=["logs/extract.log"], resources={"gpu": 1},
+    )
+"""
+
+
+def test_a_failed_job_says_so_in_three_lines(processes: Processes, tmp_path: Path) -> None:
+    program = (
+        textwrap.dedent(SNAKEMAKE)
+        + """
+def deep_inside():
+    raise ValueError("clip a.wav is\\n   no good")
+
+with run_job(snakemake):
+    deep_inside()
+print("never")
+"""
+    )
+    status, out, errors = processes.run(program, FOLEY_GPUS="")
+    assert status == 1
+    assert out == ""
+    assert errors.split("\n") == [
+        "",
+        "foley: extract_features (dataset=mine, shard=3) failed",
+        "  ValueError: clip a.wav is no good",
+        "  log: logs/extract.log",
+        "",
+    ]
+    log = (tmp_path / "logs" / "extract.log").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "in deep_inside" in log
+    assert "ValueError: clip a.wav is\n   no good" in log
+
+
+def test_a_job_logs_its_device_and_throughput(processes: Processes, tmp_path: Path) -> None:
+    program = (
+        textwrap.dedent(SNAKEMAKE)
+        + """
+import json, os, warnings
+with run_job(snakemake) as job:
+    warnings.warn("careful")
+    assert list(job.progress(range(5))) == list(range(5))
+    print(json.dumps([job.name, job.provenance, os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"]]))
+"""
+    )
+    status, out, errors = processes.run(program, FOLEY_GPUS="5")
+    assert (status, errors) == (0, "")
+    assert out.strip() == (
+        '["extract_features (dataset=mine, shard=3)", {"rule": "extract_features", '
+        '"wildcards": {"dataset": "mine", "shard": "3"}, '
+        '"params": {"a": {"x": "<class \'object\'>"}, "b": [1, null]}}, "5", "2"]'
+    )
+    log = (tmp_path / "logs" / "extract.log").read_text()
+    assert "starts; devices ['5']" in log
+    assert "UserWarning: careful" in log
+    assert re.search(r"5 clips in \d+\.\d s \(\d+\.\d clips/s\)", log)
+    assert re.search(r"extract_features \(dataset=mine, shard=3\) done in", log)
+
+
+def test_too_few_devices_end_the_job_in_three_lines(processes: Processes) -> None:
+    program = textwrap.dedent(SNAKEMAKE).replace('"gpu": 1', '"gpu": 9') + "with run_job(snakemake): pass"
+    status, _, errors = processes.run(program, FOLEY_GPUS="0,1")
+    assert status == 1
+    assert errors.count("\n") == 4
+    assert "RuntimeError: 9 GPUs asked for, 2 to choose from" in errors
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_job_ends_with_the_workflow_that_started_it(processes: Processes, tmp_path: Path) -> None:
+    job = tmp_path / "job.py"
+    job.write_text(
+        textwrap.dedent(SNAKEMAKE)
+        + "import os\nwith run_job(snakemake):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
+    )
+    # A process is taken for the workflow by its command line.
+    workflow = processes.start(
+        "import subprocess, sys; subprocess.run([sys.executable, sys.argv[2]])", "snakemake", str(job),
+        FOLEY_GPUS="",
+    )  # fmt: skip
+    pid = int(processes.wait_for_line(workflow))
+    workflow.kill()
+    workflow.wait()
+    stat = Path(f"/proc/{pid}/stat")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:  # it is gone, or a zombie that nobody has waited for
+            if stat.read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the job outlived its workflow")

@@ -1,0 +1,341 @@
+"""Training: interrupted runs go on to the same result, and seeds trained together are those trained alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from foley.classifiers.ale import ALE, ALEOptions
+from foley.classifiers.protocol import ZeroShotData
+from foley.generators.embedding.ddpm import DDPM, DDPMOptions
+from foley.generators.embedding.protocol import SeenData
+from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
+from foley.runtime.seeds import SeedStreams, derive
+from foley.training.batched import (
+    BatchedBatchNorm,
+    BatchedLayerNorm,
+    BatchedLinear,
+    clip_gradients_per_seed,
+    dropout,
+    shuffled_batches,
+    xavier_normal_,
+)
+from foley.training.checkpoint import Checkpoint
+from foley.training.loop import EarlyStopping, History, NonFiniteLoss, autocast_dtype, fit
+
+# The loop
+
+X = torch.from_numpy(np.random.default_rng(0).normal(size=(24, 5)).astype(np.float32))
+Y = (X[:, :1] * X[:, 1:2]).tanh()
+EPOCHS = 8
+
+
+class Interrupted(Exception):
+    """Stands for the end of a machine."""
+
+
+@dataclass
+class Run:
+    """One training of a small network with dropout, batch norm and a schedule."""
+
+    checkpoint: Checkpoint | None = None
+    stop_at: int | None = None
+    patience: int = 100
+
+    def __call__(self) -> tuple[dict[str, Tensor], History]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 1))
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=4 * EPOCHS)
+
+        def batches(epoch: int) -> Iterator[Tensor]:
+            order = torch.randperm(24, generator=torch.Generator().manual_seed(derive(1, epoch)))
+            for number, rows in enumerate(order.split(6)):
+                if epoch == self.stop_at and number == 2:
+                    raise Interrupted
+                yield rows
+
+        history = fit(
+            model, optimiser, batches=batches, loss=lambda rows: (model(X[rows]) - Y[rows]).square().mean(),
+            epochs=EPOCHS, seed=3, validate=lambda: {"error": (model(X) - Y).abs().mean().item()},
+            early_stopping=EarlyStopping("error", self.patience), scheduler=scheduler,
+            checkpoint=self.checkpoint, checkpoint_every_s=0,
+        )  # fmt: skip
+        return {name: value.clone() for name, value in model.state_dict().items()}, history
+
+
+def assert_same(a: tuple[dict[str, Tensor], History], b: tuple[dict[str, Tensor], History]) -> None:
+    assert a[1] == b[1]
+    for name, value in a[0].items():
+        assert torch.equal(value, b[0][name]), name
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 4, EPOCHS - 1])
+def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path, stop_at: int) -> None:
+    whole = Run()()
+    checkpoint = Checkpoint(tmp_path, {"lr": 0.05}, X.numpy())
+    with pytest.raises(Interrupted):
+        Run(checkpoint, stop_at)()
+    assert checkpoint.path.exists() == (stop_at > 0)
+    assert_same(Run(checkpoint)(), whole)
+    # Finished, but killed before its outputs were written: nothing is trained again.
+    assert_same(Run(checkpoint, stop_at=0)(), whole)
+    checkpoint.discard()
+    checkpoint.discard()
+    assert not checkpoint.path.exists()
+
+
+def test_a_damaged_checkpoint_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint = Checkpoint(tmp_path, {})
+    with pytest.raises(Interrupted):
+        Run(checkpoint, 4)()
+    whole = checkpoint.path.read_bytes()
+    for damaged in (b"", b"nonsense", whole[: len(whole) // 2]):
+        checkpoint.path.write_bytes(damaged)
+        assert_same(Run(checkpoint)(), Run()())
+    assert "starting anew" in caplog.text
+
+
+def test_a_checkpoint_belongs_to_one_configuration_and_data(tmp_path: Path) -> None:
+    data = np.arange(6.0)
+    paths = [
+        Checkpoint(tmp_path, facts, *arrays).path
+        for facts, arrays in [
+            ({"lr": 1}, [data]), ({"lr": 2}, [data]), ({"lr": 1}, [data + 1]), ({"lr": 1}, [data.astype("f4")]),
+            ({"lr": 1}, [data.reshape(2, 3)]), ({"lr": 1}, []),
+        ]
+    ]  # fmt: skip
+    assert len(set(paths)) == len(paths)
+    assert Checkpoint(tmp_path, {"lr": 1}, data.copy()).path == paths[0]
+    assert Checkpoint(tmp_path, {"lr": 1}, data).load() is None
+
+
+def train_weight(values: list[float], **options: Any) -> tuple[float, History]:
+    """A single weight that grows by one an epoch, and a validation that gives ``values``."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    measured = iter(values)
+    history = fit(
+        model, torch.optim.SGD(model.parameters(), lr=1), batches=lambda epoch: [None],
+        loss=lambda _: -model.weight.sum(), epochs=len(values), seed=0,
+        validate=lambda: {"quantity": next(measured)}, **options,
+    )  # fmt: skip
+    return model.weight.item(), history
+
+
+def test_early_stopping_keeps_the_best_epoch() -> None:
+    lower = EarlyStopping("quantity", patience=3)
+    weight, history = train_weight([5, 3, 4, 2, 6, 6, 6, 1], early_stopping=lower)
+    assert (weight, history.best_epoch) == (4.0, 4)
+    assert history.rows[-1][0] == 7  # three epochs without a better one
+    assert history.last("quantity") == 6
+    higher = EarlyStopping("quantity", patience=100, higher_is_better=True)
+    assert train_weight([0.1, 0.9, 0.9, 0.5], early_stopping=higher)[0] == 2.0
+    weight, history = train_weight([5, 3, 4])
+    assert (weight, history.best_epoch) == (3.0, 3)
+    assert history.as_rows()[:2] == [
+        {"epoch": 1, "quantity": "loss", "value": 0.0},
+        {"epoch": 1, "quantity": "quantity", "value": 5},
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_an_error(value: float) -> None:
+    model = nn.Linear(1, 1)
+    losses = iter([1.0, 1.0, 1.0, value])
+    with pytest.raises(
+        NonFiniteLoss, match=r"toy: the loss is (nan|-?inf) in epoch 2, batch 1; lower the learning"
+    ):
+        fit(
+            model, torch.optim.SGD(model.parameters(), lr=0.1), batches=lambda epoch: range(2),
+            loss=lambda _: model.weight.sum() * next(losses), epochs=3, seed=0, name="toy",
+        )  # fmt: skip
+
+
+def test_precision() -> None:
+    assert autocast_dtype("float32", torch.device("cuda")) is None
+    assert autocast_dtype("auto", torch.device("cuda")) == torch.bfloat16
+    assert autocast_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+
+
+# Layers of many seeds
+
+
+def test_batched_linear_is_linear() -> None:
+    layer = BatchedLinear(SeedStreams([4, 5], "x"), 3, 2)
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    for seed in range(2):
+        one = nn.Linear(3, 2)
+        with torch.no_grad():
+            one.weight.copy_(layer.weight[seed].T)
+            one.bias.copy_(layer.bias[seed, 0])
+        torch.testing.assert_close(layer(x)[seed], one(x[seed]))
+    # nn.Linear's initial numbers: uniform within 1 / sqrt(inputs).
+    wide = BatchedLinear(SeedStreams([0], "x"), 400, 200)
+    assert wide.weight.abs().max().item() == pytest.approx(0.05, rel=1e-3)
+    assert wide.weight.std().item() == pytest.approx(0.05 / math.sqrt(3), rel=0.01)
+    assert BatchedLinear(SeedStreams([0], "x"), 3, 2, bias=False).bias is None
+
+
+def test_batched_layer_norm_is_layer_norm() -> None:
+    layer = BatchedLayerNorm(2, 5)
+    x = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.scale[1], layer.shift[1] = 2.0, 0.5
+    plain = nn.LayerNorm(5)
+    torch.testing.assert_close(layer(x)[0], plain(x[0]))
+    torch.testing.assert_close(layer(x)[1], 2 * plain(x[1]) + 0.5)
+
+
+def test_batched_batch_norm_is_batch_norm() -> None:
+    layer, plain = BatchedBatchNorm(2, 5), [nn.BatchNorm1d(5) for _ in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        layer.scale[1], layer.shift[1] = 2.0, 0.5
+        plain[1].weight.fill_(2.0)
+        plain[1].bias.fill_(0.5)
+    for part in (layer, *plain):
+        part.train()
+    for _ in range(3):
+        x = torch.randn(2, 7, 5, generator=generator)
+        together = layer(x)
+        for seed in range(2):
+            torch.testing.assert_close(together[seed], plain[seed](x[seed]))
+    for part in (layer, *plain):
+        part.eval()
+    for seed in range(2):
+        torch.testing.assert_close(layer(x)[seed], plain[seed](x[seed]))
+
+
+def test_xavier_spread() -> None:
+    streams = SeedStreams([0, 1], "x")
+    layer = xavier_normal_(BatchedLinear(streams, 300, 200), streams, gain=0.1)
+    # Glorot & Bengio 2010, equation 12.
+    assert layer.weight.std().item() == pytest.approx(0.1 * math.sqrt(2 / 500), rel=0.01)
+    assert not layer.bias.any()
+
+
+def test_dropout_keeps_the_mean() -> None:
+    keep = torch.rand(2, 500, 40, generator=torch.Generator().manual_seed(0))
+    dropped = dropout(torch.ones(2, 500, 40), keep, 0.3)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+    assert torch.equal(dropped == 0, keep < 0.3)
+
+
+@given(st.integers(1, 4), st.floats(0.01, 100), st.floats(0.01, 100), st.integers(0, 100))
+def test_gradients_are_clipped_as_for_one_model(seeds: int, max_norm: float, size: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(seeds, 3, 4), (seeds, 1, 4), (seeds, 5)]
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    for parameter in parameters:
+        parameter.grad = size * torch.randn(parameter.shape, generator=generator)
+    alone = []
+    for number in range(seeds):
+        own = [nn.Parameter(torch.zeros(shape[1:])) for shape in shapes]
+        for one, many in zip(own, parameters, strict=True):
+            one.grad = many.grad[number].clone()
+        nn.utils.clip_grad_norm_(own, max_norm)
+        alone.append(own)
+    clip_gradients_per_seed(max_norm)([*parameters, nn.Parameter(torch.zeros(seeds, 2))])
+    for number, own in enumerate(alone):
+        for one, many in zip(own, parameters, strict=True):
+            torch.testing.assert_close(many.grad[number], one.grad)
+
+
+@given(st.integers(1, 20), st.integers(1, 8))
+def test_an_epoch_shows_every_row_once_to_each_seed(rows: int, batch_size: int) -> None:
+    batches = shuffled_batches(SeedStreams([0, 1], "x"), rows, batch_size)
+    assert all(batch.shape[1] <= batch_size for batch in batches)
+    for order in torch.cat(batches, dim=1):
+        assert sorted(order.tolist()) == list(range(rows))
+
+
+# Models of many seeds
+
+SEEDS = [0, 1, 2]
+DIM, CONDITION, CLASSES = 6, 4, 3
+
+
+@pytest.fixture(scope="module")
+def seen() -> SeenData:
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(17) % CLASSES
+    vectors = torch.randn(CLASSES, CONDITION, generator=generator)
+    embeddings = (vectors[classes] @ torch.randn(CONDITION, DIM, generator=generator)).tanh() * 0.8
+    return SeenData(embeddings + 0.05 * torch.randn(17, DIM, generator=generator), classes, vectors)
+
+
+GENERATORS = {
+    form: (ZeroDiffusion, ZeroDiffusionOptions(form=form, hidden=8, epochs=6, batch_size=8, dropout=0.3))
+    for form in ("interpolation", "regularised", "additive")
+} | {
+    "ddpm": (DDPM, DDPMOptions(hidden=8, layers=2, steps=20, epochs=6, batch_size=8, learning_rate=1e-3, dropout=0.2))
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generator_of_many_seeds_is_that_of_each(name: str, seen: SeenData) -> None:
+    kind, options = GENERATORS[name]
+    unseen = torch.randn(2, CONDITION, generator=torch.Generator().manual_seed(1))
+
+    def train(seeds: list[int]) -> Tensor:
+        model = kind(options, seeds)
+        model.fit(seen)
+        assert len(model.history.rows) == options.epochs
+        return model.sample(unseen, 5)
+
+    together = train(SEEDS)
+    assert together.shape == (3, 2, 5, DIM)
+    assert not torch.allclose(together[0], together[1])
+    for number, seed in enumerate(SEEDS):
+        torch.testing.assert_close(together[number], train([seed])[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("with_synthetic", [False, True])
+def test_ale_of_many_seeds_is_that_of_each(with_synthetic: bool, seen: SeenData) -> None:
+    generator = torch.Generator().manual_seed(2)
+    vectors = torch.cat([seen.vectors, torch.randn(2, CONDITION, generator=generator)])
+    synthetic = torch.randn(3, 2, 5, DIM, generator=generator)
+    options = ALEOptions(learning_rate=1e-3, batch_size=4, epochs=5)
+
+    def train(rows: list[int]) -> Tensor:
+        model = ALE(options, [SEEDS[row] for row in rows])
+        made = synthetic[rows] if with_synthetic else None
+        model.fit(ZeroShotData(seen.embeddings, seen.classes, vectors, CLASSES, made))
+        return model.score(seen.embeddings, vectors)
+
+    together = train([0, 1, 2])
+    assert together.shape == (3, 17, 5)
+    assert not torch.allclose(together[0], together[1])
+    for row in range(3):
+        torch.testing.assert_close(together[row], train([row])[0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_finished_generator_is_found_again_only_for_the_same_data(
+    name: str, seen: SeenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, options = GENERATORS[name]
+    relabelled = SeenData(seen.embeddings, seen.classes.flip(0), seen.vectors)
+    model, other = kind(options, [0]), kind(options, [0])
+    monkeypatch.setattr(
+        "time.monotonic", iter(range(0, 10**6, 60)).__next__
+    )  # every epoch leaves a checkpoint
+    model.fit(seen, checkpoints=tmp_path, facts="x")
+    other.fit(relabelled, checkpoints=tmp_path, facts="x")
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert not torch.equal(model.sample(seen.vectors, 2), other.sample(seen.vectors, 2))
+    again = kind(options, [0])
+    again.fit(seen, checkpoints=tmp_path, facts="x")
+    assert torch.equal(again.sample(seen.vectors, 2), model.sample(seen.vectors, 2))
