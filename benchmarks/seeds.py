@@ -96,10 +96,10 @@ def measure_stage(stage: Stage, repeats: int, singles: int, limit_s: float, shor
     """Medians; the whole stage when the batch takes less than ``limit_s``, else rounds for ``short_s``."""
     probe = min(stage.rounds, 2)
     stage.run(SEEDS[:1], probe)
-    stage.run(SEEDS, 1)
+    stage.run(SEEDS, probe)
     each = stage.run(SEEDS, probe) / probe
     whole = each * stage.rounds <= limit_s
-    rounds = stage.rounds if whole else max(1, min(stage.rounds, round(short_s / each)))
+    rounds = stage.rounds if whole else max(probe, min(stage.rounds, round(short_s / each)))
     one, batched = [], []
     for repeat in range(repeats):
         batched.append(stage.run(SEEDS, rounds))

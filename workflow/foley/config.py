@@ -277,3 +277,37 @@ def parse_options(options_class: type, given: Mapping[str, Any], where: str) -> 
 def json_schema() -> str:
     """The JSON schema of config.yaml, as written to workflow/schemas/config.schema.json."""
     return json.dumps(Config.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+def describe() -> str:
+    """docs/config.md: every key with its type, default and meaning, made from the models themselves."""
+    schema = Config.model_json_schema()
+    lines = ["# Config", "", "Made from `foley.config` by `make docs`; a test keeps it so.", ""]
+    sections = {"top level": schema, **schema["$defs"]}
+    for name, section in sections.items():
+        lines += [f"## {name}", "", section.get("description", ""), ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        required = section.get("required", [])
+        for key, field in section["properties"].items():
+            default = "**required**" if key in required else f"`{json.dumps(field.get('default', {}))}`"
+            lines.append(f"| `{key}` | {_type_name(field)} | {default} | {field.get('description', '')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _type_name(field: Mapping[str, Any]) -> str:
+    """A JSON-schema type in words."""
+    if "$ref" in field:
+        return f"see {str(field['$ref']).rpartition('/')[2]}"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type_name(part) for part in field["anyOf"])
+    if field.get("type") == "array":
+        return f"list of {_type_name(field.get('items', {}))}"
+    if field.get("type") == "object":
+        each = field.get("additionalProperties")
+        if not isinstance(each, Mapping):
+            each = next(iter(field.get("patternProperties", {}).values()), None)
+        return f"id → {_type_name(each)}" if isinstance(each, Mapping) else "mapping"
+    return str(field.get("type", "any"))

@@ -1,0 +1,50 @@
+"""Two runs of the real workflow on tiny data, made once and copied by the tests that change something."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from project import Project, copy_project, write_clips, write_odd_clips, write_words
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run on soundbox. Don't change it: copy it (`soundbox`)."""
+    project = copy_project(tmp_path_factory.mktemp("finished") / "foley", "soundbox.yaml")
+    project.make()
+    return project
+
+
+@pytest.fixture(scope="session")
+def folder_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with a folder dataset, not run yet. Don't run it: copy it."""
+    project = copy_project(tmp_path_factory.mktemp("folder") / "foley", "folder.yaml")
+    write_clips(project.path("clips"))
+    write_odd_clips(project.path("clips"))
+    write_words(project.path("words.txt"))
+    return project
+
+
+@pytest.fixture(scope="session")
+def folder_run(folder_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run on a folder dataset. Don't change it: copy it (`mine`)."""
+    project = folder_project.copy_to(tmp_path_factory.mktemp("folder_run") / "foley")
+    project.make()
+    return project
+
+
+@pytest.fixture
+def soundbox(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the finished run on soundbox, to change at will."""
+    yield finished.copy_to(tmp_path / "foley")
+    shutil.rmtree(tmp_path / "foley")
+
+
+@pytest.fixture
+def mine(folder_run: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the finished run on a folder dataset, to change at will."""
+    yield folder_run.copy_to(tmp_path / "foley")
+    shutil.rmtree(tmp_path / "foley")

@@ -1,0 +1,139 @@
+"""A rerun does what is invalid, all of it, and nothing else: dry runs of finished runs after one change."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import soundfile
+from project import RATE, Project, tone, write_clips
+
+from foley.datasets.tree import shard_of
+
+pytestmark = pytest.mark.workflow
+
+# What hangs on every score, and what hangs on every clip of a dataset.
+SUMMARIES = ["collect_scores", "compare_methods", "write_report"]
+METHODS = ("ale", "ddpm", "zerodiffusion")
+
+
+def generated_by(method: str) -> list[str]:
+    """What hangs on the embeddings that a generator makes."""
+    own = ("classify_unseen", "generate_embeddings", "project_embeddings", "score_method")
+    return [f"{rule} {method}" for rule in own]
+
+
+def after_clips(*methods: str) -> list[str]:
+    """What hangs on a dataset's table of clips, its classes being the same by number and name or not."""
+    rules = ["describe_classes", "embed_classes", "partition_clips", "pick_gallery", "score_references"]
+    jobs = [*rules, "train_encoder", *SUMMARIES]
+    for method in methods:
+        jobs += generated_by(method) if method != "ale" else ["classify_unseen ale", "score_method ale"]
+    return jobs
+
+
+def of_shards(*shards: int) -> list[str]:
+    """What reads the raw clips of a shard, or its stored audio alone."""
+    return [f"{rule} {shard}" for rule in ("ingest_shard", "extract_features") for shard in shards]
+
+
+def test_nothing_after_a_finished_run(finished: Project) -> None:
+    assert finished.planned() == []
+
+
+def test_nothing_after_all_files_were_touched(soundbox: Project) -> None:
+    touched = 0
+    for part in ("Snakefile", "config.yaml", "soundbox.yaml", "envs", "profiles", "resources", "workflow"):
+        for path in [soundbox.path(part), *soundbox.path(part).rglob("*")]:
+            os.utime(path)
+            touched += 1
+    assert touched > 100
+    assert soundbox.planned() == []
+
+
+def test_nothing_after_raw_clips_were_touched(mine: Project) -> None:
+    for path in [mine.path("words.txt"), *mine.path("clips").rglob("*")]:
+        os.utime(path)
+    assert mine.planned() == []
+
+
+def test_a_generator_changed(soundbox: Project) -> None:
+    soundbox.append("workflow/foley/generators/embedding/ddpm.py", "\n# changed\n")
+    assert soundbox.planned("method") == sorted([*generated_by("ddpm"), "pick_gallery", *SUMMARIES])
+
+
+def test_the_decoder_changed(soundbox: Project) -> None:
+    soundbox.append("workflow/foley/audio/decode.py", "\n# changed\n")
+    expected = sorted([*of_shards(0, 1), "collect_clips", *after_clips(*METHODS)])
+    assert soundbox.planned("method", "shard") == expected
+
+
+def test_a_template_of_the_report_changed(soundbox: Project) -> None:
+    template = "workflow/foley/report/templates/report.html.j2"
+    soundbox.insert(template, "</body>", "<p>changed</p>")
+    assert soundbox.planned() == ["write_report"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(
+            {"methods": {"ale": {"classifier_options": {"epochs": 2}}}},
+            ["classify_unseen ale", "score_method ale", *SUMMARIES],
+            id="option_of_a_method",
+        ),
+        pytest.param({"report": {"title": "Another"}}, ["write_report"], id="title"),
+        pytest.param(
+            {"zero_shot": {"bootstrap": 300}},
+            [*SUMMARIES, *(f"score_method {method}" for method in METHODS)],
+            id="bootstrap",
+        ),
+        pytest.param(
+            {"datasets": {"unused": {"folder": "nowhere"}}, "methods": {"unused": {"generator": "ddpm"}}},
+            [],
+            id="unused_entries",
+        ),
+    ],
+)
+def test_a_config_value_changed(finished: Project, changes: dict, expected: list[str]) -> None:
+    assert finished.planned("method", changes=changes) == sorted(expected)
+
+
+def test_a_raw_clip_changed(mine: Project) -> None:
+    soundfile.write(mine.path("clips/dog/dog-1.wav"), tone(200), RATE)
+    shard = shard_of("dog/dog-1.wav", 3)
+    expected = sorted([*of_shards(shard), "collect_clips", *after_clips("ale", "ddpm")])
+    assert mine.planned("method", "shard") == expected
+
+
+def test_a_raw_clip_added(mine: Project) -> None:
+    soundfile.write(mine.path("clips/dog/dog-new.wav"), tone(201), RATE)
+    shard = shard_of("dog/dog-new.wav", 3)
+    expected = ["index_dataset", *of_shards(shard), "collect_clips", *after_clips("ale", "ddpm")]
+    assert mine.planned("method", "shard") == sorted(expected)
+
+
+def test_a_raw_clip_removed(mine: Project) -> None:
+    mine.path("clips/dog/dog-1.wav").unlink()
+    shard = shard_of("dog/dog-1.wav", 3)
+    expected = ["index_dataset", *of_shards(shard), "collect_clips", *after_clips("ale", "ddpm")]
+    assert mine.planned("method", "shard") == sorted(expected)
+
+
+def test_a_dataset_added(soundbox: Project) -> None:
+    write_clips(soundbox.path("clips"))
+    changes = {
+        "datasets": {"mine": {"folder": "clips", "shards": 1, "classes": "classes.yaml"}},
+        "zero_shot": {"datasets": ["soundbox", "mine"], "splits": None},
+    }
+    soundbox.path("classes.yaml").write_text("classes: []\n")
+    changes["zero_shot"]["splits"] = ["fold0"]
+    jobs = soundbox.planned("dataset", changes=changes)
+    assert [job for job in jobs if not job.endswith(" mine")] == ["collect_scores", "write_report"]
+    assert "index_dataset mine" in jobs
+    assert "compare_methods mine" in jobs
+
+
+def test_a_moved_folder_stays_valid(mine: Project) -> None:
+    """Every test here works on a moved copy of a run; that this is worth nothing else than `planned() == []`."""
+    assert mine.planned() == []
