@@ -152,6 +152,11 @@ class Plan:
         name = self.config.embeddings[embedding].encoder
         return _target({**TRAINED_KINDS, **PRETRAINED_KINDS}, name, f"embeddings.{embedding}.encoder")
 
+    def local_weights(self, embedding: str) -> str | None:
+        """Path of pretrained weights on disk; None for a URL or a trained encoder."""
+        weights = self.config.embeddings[embedding].weights
+        return None if weights is None or "://" in weights else str(Path(weights).expanduser())
+
     def feature_target(self, feature: str) -> str:
         return _target(FEATURE_KINDS, self.config.features[feature].kind, f"features.{feature}.kind")
 
@@ -257,8 +262,9 @@ class Plan:
         else:
             if entry.weights is None:
                 raise ConfigError(f"config: `{where}.weights` is missing: a path or a URL of the weights")
-            if "://" not in entry.weights:
-                self._need_file(Path(entry.weights), f"{where}.weights", f"weights of {entry.encoder}")
+            local = self.local_weights(embedding)
+            if local is not None:
+                self._need_file(Path(local), f"{where}.weights", f"weights of {entry.encoder}")
 
     @staticmethod
     def _need_file(path: Path | None, where: str, what: str) -> None:

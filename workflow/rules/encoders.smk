@@ -43,6 +43,7 @@ rule embed_clips:
     """Embed one shard of clips with a pretrained encoder."""
     input:
         audio=f"{CLIPS}/audio/shard={{shard}}.parquet",
+        weights=lambda wc: P.local_weights(wc.embedding) or [],
     output:
         f"{EMBEDDINGS}/shard={{shard}}.parquet",
     log:

@@ -1,5 +1,6 @@
 """Embed one shard of clips with a pretrained encoder."""
 
+from functools import partial
 from pathlib import Path
 
 from foley.runtime.job import run_job
@@ -15,6 +16,6 @@ with run_job(snakemake) as job:
         target=snakemake.params.encoder,
         weights=resolve(snakemake.params.weights, snakemake.params.sha256, cache),
         threads=snakemake.threads,
-        progress=job.progress,
+        progress=partial(job.progress, size=lambda batch: len(batch[0])),
         provenance=job.provenance,
     )

@@ -1,5 +1,6 @@
 """Extract one feature from one shard of clips."""
 
+from functools import partial
 from pathlib import Path
 
 from foley.runtime.job import run_job
@@ -15,6 +16,6 @@ with run_job(snakemake) as job:
         audio=Path(snakemake.input.audio),
         feature=kind(parse_options(kind.Options, snakemake.params.options, "features.options")),
         threads=snakemake.threads,
-        progress=job.progress,
+        progress=partial(job.progress, size=lambda batch: len(batch[0])),
         provenance=job.provenance,
     )

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +34,18 @@ class Job:
         keys = ", ".join(f"{key}={value}" for key, value in self.wildcards.items())
         return f"{self.rule} ({keys})" if keys else self.rule
 
-    def progress(self, items: Iterable[T], *, total: int | None = None, unit: str = "clips") -> Iterator[T]:
-        """Pass ``items`` through with a bar on a terminal, and log the throughput at the end."""
+    def progress(
+        self,
+        items: Iterable[T],
+        *,
+        total: int | None = None,
+        unit: str = "clips",
+        size: Callable[[T], int] | None = None,
+    ) -> Iterator[T]:
+        """Pass ``items`` through with a bar on a terminal, and log the throughput at the end.
+
+        ``size`` says how many units an item holds, for batches.
+        """
         from tqdm import tqdm
 
         start, count = time.monotonic(), 0
@@ -44,7 +54,7 @@ class Job:
         )
         for item in bar:
             yield item
-            count += 1
+            count += 1 if size is None else size(item)
         spent = max(time.monotonic() - start, 1e-9)
         log.info("%d %s in %.1f s (%.1f %s/s)", count, unit, spent, count / spent, unit)
 

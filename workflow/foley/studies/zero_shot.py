@@ -178,7 +178,7 @@ def classify(
             torch.from_numpy(experiment.class_rows(train)),
             vectors,
             len(experiment.seen),
-            torch.from_numpy(synthetic) if synthetic is not None else None,
+            torch.tensor(synthetic) if synthetic is not None else None,
         ),
         checkpoints=checkpoints,
         facts=facts,
