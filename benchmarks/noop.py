@@ -30,7 +30,6 @@ LIGHT = {
     "foley.audio.ingest": "numpy, pyarrow.parquet, soundfile, soxr",
     "foley.studies.partition": "numpy, pyarrow.parquet",
     "foley.studies.zero_shot": "numpy, pyarrow.parquet",
-    "foley.plan": "pydantic, yaml",
 }
 
 

@@ -27,6 +27,12 @@ def shared_data() -> Path:
     return path
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPUs from all tests but those marked so (`pytest -m gpu`): the others compare numbers to the bit."""
+    if config.getoption("markexpr").strip() != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 WriteClip = Callable[..., np.ndarray]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -201,6 +202,9 @@ def test_every_component_has_options_with_defaults() -> None:
             assert config.parse_options(options, {}, target) == options()
 
 
-def test_schema_is_up_to_date() -> None:
-    path = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
-    assert path.read_text() == config.json_schema(), "run `make docs`"
+@pytest.mark.parametrize(
+    ("path", "made"),
+    [("workflow/schemas/config.schema.json", config.json_schema), ("docs/config.md", config.describe)],
+)
+def test_schema_and_docs_are_up_to_date(path: str, made: Callable[[], str]) -> None:
+    assert (REPOSITORY / path).read_text() == made(), "run `make docs`"

@@ -50,7 +50,7 @@ class Run:
 
     checkpoint: Checkpoint | None = None
     stop_at: int | None = None
-    patience: int = 100
+    best_is_early: bool = False
 
     def __call__(self) -> tuple[dict[str, Tensor], History]:
         torch.manual_seed(0)
@@ -68,7 +68,7 @@ class Run:
         history = fit(
             model, optimiser, batches=batches, loss=lambda rows: (model(X[rows]) - Y[rows]).square().mean(),
             epochs=EPOCHS, seed=3, validate=lambda: {"error": (model(X) - Y).abs().mean().item()},
-            early_stopping=EarlyStopping("error", self.patience), scheduler=scheduler,
+            early_stopping=EarlyStopping("error", 100, higher_is_better=self.best_is_early), scheduler=scheduler,
             checkpoint=self.checkpoint, checkpoint_every_s=0,
         )  # fmt: skip
         return {name: value.clone() for name, value in model.state_dict().items()}, history
@@ -81,15 +81,19 @@ def assert_same(a: tuple[dict[str, Tensor], History], b: tuple[dict[str, Tensor]
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 4, EPOCHS - 1])
-def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path, stop_at: int) -> None:
-    whole = Run()()
+@pytest.mark.parametrize("best_is_early", [False, True])
+def test_an_interrupted_training_goes_on_to_the_same_result(
+    tmp_path: Path, stop_at: int, best_is_early: bool
+) -> None:
+    whole = Run(best_is_early=best_is_early)()
+    assert (whole[1].best_epoch <= 4) == best_is_early
     checkpoint = Checkpoint(tmp_path, {"lr": 0.05}, X.numpy())
     with pytest.raises(Interrupted):
-        Run(checkpoint, stop_at)()
+        Run(checkpoint, stop_at, best_is_early)()
     assert checkpoint.path.exists() == (stop_at > 0)
-    assert_same(Run(checkpoint)(), whole)
+    assert_same(Run(checkpoint, None, best_is_early)(), whole)
     # Finished, but killed before its outputs were written: nothing is trained again.
-    assert_same(Run(checkpoint, stop_at=0)(), whole)
+    assert_same(Run(checkpoint, 0, best_is_early)(), whole)
     checkpoint.discard()
     checkpoint.discard()
     assert not checkpoint.path.exists()

@@ -319,8 +319,8 @@ def _conform(rows: Rows, schema: pa.Schema, kind: TableKind) -> pa.Table:
         if isinstance(error, TableError):
             raise
         raise TableError(f"table {kind.name}: rows do not fit its schema: {error}") from error
-    for name in kind.not_null:
-        if table[name].null_count:
+    for name in kind.columns:
+        if name in kind.not_null and table[name].null_count:
             raise TableError(f"table {kind.name}: column {name} has empty values")
     return table
 

@@ -47,10 +47,12 @@ rule index_dataset:
 
 rule ingest_shard:
     """Decode, mix to mono, resample, hash and store one shard of clips; quarantine the bad."""
+
+    # The manifest is no input: each shard lists the raw tree itself, and `files` says when its own files changed. Were
+    # it an input, one new file would ingest all shards again; were it an `ancient` one, Snakemake would not look at
+    # this rule's params in a run that writes the manifest, and would miss the new file.
     input:
         root=generated_root,
-        # Ancient: a manifest that changed elsewhere must not touch this shard; `files` says when it must.
-        manifest=ancient(f"{CLIPS}/manifest.parquet"),
     output:
         audio=f"{CLIPS}/audio/shard={{shard}}.parquet",
         rejected=f"{CLIPS}/rejected/shard={{shard}}.parquet",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,24 +93,44 @@ class _NoisePredictor(nn.Module):
         super().__init__()
         hidden, wide = options.hidden, 2 * options.hidden
         self.hidden = hidden
-        self.time = nn.ModuleList([BatchedLinear(streams, hidden, wide), BatchedLinear(streams, wide, wide)])
-        self.condition = nn.ModuleList(
-            [BatchedLinear(streams, condition, hidden), BatchedLinear(streams, hidden, wide)]
+        self.time_in, self.time_out = BatchedLinear(streams, hidden, wide), BatchedLinear(streams, wide, wide)
+        self.condition_in = BatchedLinear(streams, condition, hidden)
+        self.condition_out = BatchedLinear(streams, hidden, wide)
+        self.first = BatchedLinear(streams, dim + 2 * wide, hidden)
+        self.deeper = nn.ModuleList(
+            [BatchedLinear(streams, hidden, hidden) for _ in range(options.layers - 1)]
         )
-        sizes = [dim + 2 * wide, *[hidden] * options.layers]
-        self.layers = nn.ModuleList([BatchedLinear(streams, a, b) for a, b in pairwise(sizes)])
-        self.norms = nn.ModuleList([BatchedLayerNorm(len(streams), hidden) for _ in self.layers])
+        self.norms = nn.ModuleList([BatchedLayerNorm(len(streams), hidden) for _ in range(options.layers)])
         self.out = BatchedLinear(streams, hidden, dim)
 
+    # The first layer is linear in (noisy embedding ‖ time ‖ condition), so the parts of time and condition are
+    # computed once for each step and class instead of once for each row; the sum is the layer on the concatenation.
+
+    def time_part(self, steps: Tensor) -> Tensor:
+        """Steps [S, B] -> what they add to the first layer [S, B, hidden]."""
+        wide = 2 * self.hidden
+        t = self.time_out(functional.leaky_relu(self.time_in(time_embedding(steps, self.hidden))))
+        return t @ self.first.weight[:, -2 * wide : -wide]
+
+    def condition_part(self, vectors: Tensor) -> Tensor:
+        """Class vectors [C, A] -> what they add to the first layer, with its bias [S, C, hidden]."""
+        assert self.first.bias is not None
+        c = self.condition_in(vectors.expand(self.out.weight.shape[0], -1, -1))
+        c = self.condition_out(functional.leaky_relu(c))
+        return torch.baddbmm(self.first.bias, c, self.first.weight[:, -2 * self.hidden :])
+
     def forward(
-        self, x: Tensor, steps: Tensor, condition: Tensor, keep: Tensor | None, p_drop: float
+        self, x: Tensor, time: Tensor, condition: Tensor, keep: Tensor | None = None, p_drop: float = 0.0
     ) -> Tensor:
-        """[S, B, D], steps [S, B], [S, B, A] -> predicted noise [S, B, D]; ``keep`` [S, layers, B, hidden]."""
-        t = self.time[1](functional.leaky_relu(self.time[0](time_embedding(steps, self.hidden))))
-        c = self.condition[1](functional.leaky_relu(self.condition[0](condition)))
-        h = torch.cat([x, t, c], dim=2)
-        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            h = functional.leaky_relu(norm(layer(h)))
+        """[S, B, D] and its parts of time and condition [S, B (or 1), hidden] -> predicted noise [S, B, D].
+
+        ``keep`` [S, layers, B, hidden] are uniform numbers for dropout.
+        """
+        h = x @ self.first.weight[:, : x.shape[2]] + time + condition
+        for number, norm in enumerate(self.norms):
+            if number:
+                h = self.deeper[number - 1](h)
+            h = functional.leaky_relu(norm(h))
             if keep is not None:
                 h = dropout(h, keep[:, number], p_drop)
         return self.out(h)
@@ -161,7 +180,11 @@ class DDPM:
             signal = self.schedule.signal[batch.steps].unsqueeze(2)
             spread = self.schedule.noise[batch.steps].unsqueeze(2)
             noisy = signal * x[batch.rows] + spread * batch.noise
-            predicted = model(noisy, batch.steps, vectors[classes[batch.rows]], batch.keep, o.dropout)
+            of_class = model.condition_part(vectors)
+            wanted = classes[batch.rows].unsqueeze(2).expand(-1, -1, o.hidden)
+            predicted = model(
+                noisy, model.time_part(batch.steps), of_class.gather(1, wanted), batch.keep, o.dropout
+            )
             return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
 
         checkpoint = None
@@ -193,12 +216,13 @@ class DDPM:
             noise = torch.cat([stream.normal(count, self.dim) for stream in streams], dim=1)
             return noise.to(self.device)
 
-        condition = vectors.repeat_interleave(count, dim=0).expand(seeds, -1, -1)
+        every = torch.arange(self.options.steps, device=self.device).expand(seeds, -1)
+        times = self.model.time_part(every)
+        condition = self.model.condition_part(vectors).repeat_interleave(count, dim=1)
         x = draw()
         s = self.schedule
         for step in reversed(range(self.options.steps)):
-            at = torch.full(x.shape[:2], step, device=self.device)
-            noise = self.model(x, at, condition, None, 0.0)
+            noise = self.model(x, times[:, step : step + 1], condition)
             x = s.scale[step] * (x - s.remove[step] * noise)
             if step:
                 x = x + s.deviation[step] * draw()

@@ -1,0 +1,135 @@
+"""SIGKILL at any moment: no job outlives the run, and the next start goes on to the same tables, by itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from project import Project, environment
+
+pytestmark = pytest.mark.workflow
+
+# What a stage writes; a run that lacks this does that stage again.
+STAGES = {
+    "ingest_shard": ["results/clips/dataset=soundbox/audio", "results/clips/dataset=soundbox/rejected"],
+    "train_encoder": ["results/embeddings/dataset=soundbox"],
+    "write_report": ["results/report/index.html"],
+}
+# What to ask for, so that the stage runs and not all that hangs on it.
+TARGETS = {
+    "ingest_shard": "results/clips/dataset=soundbox/clips.parquet",
+    "train_encoder": "results/embeddings/dataset=soundbox/embedding=scratch/split=fold0/embeddings.parquet",
+    "write_report": "results/report/index.html",
+}
+PATIENCE_S = 60
+
+
+@contextmanager
+def started(project: Project, *targets: str) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A run in the background, in a process group of its own, and the file of what it says."""
+    log = project.path("run.log")
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            project.command(*targets),
+            cwd=project.folder,
+            env=environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process, log
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def await_job(process: subprocess.Popen, log: Path, rule: str) -> None:
+    """Return when the run says that a job of a rule starts."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not re.search(rf"^(local)?rule {rule}:$", log.read_text(), re.M):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+def session(leader: int) -> list[int]:
+    """Living processes of the session that ``leader`` began."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            state, _, _, sid = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue
+        if int(sid) == leader and state != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def await_end(leader: int) -> float:
+    """Seconds until no process of a session is left."""
+    start = time.monotonic()
+    while session(leader):
+        assert time.monotonic() < start + PATIENCE_S, "jobs outlive their run"
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("rule", STAGES)
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_runs_go_on(finished: Project, soundbox: Project, rule: str, seed: int) -> None:
+    for name in STAGES[rule]:
+        path = soundbox.path(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with started(soundbox, TARGETS[rule]) as (process, log):
+        await_job(process, log, rule)
+        time.sleep(random.Random(f"{rule} {seed}").uniform(0, 1.5))
+        process.kill()
+        process.wait()
+        await_end(process.pid)
+    soundbox.make(TARGETS[rule])
+    expected, found = finished.tables(), soundbox.tables()
+    assert found.keys() == expected.keys()
+    for name, table in expected.items():
+        assert found[name].equals(table), name
+    # The same to the byte, so that nothing which hangs on them has to be done again.
+    assert soundbox.planned() == []
+
+
+def test_a_second_run_in_the_same_folder_is_refused(soundbox: Project) -> None:
+    shutil.rmtree(soundbox.path("results/embeddings"))
+    target = TARGETS["train_encoder"]
+    with started(soundbox, target) as (process, log):
+        await_job(process, log, "train_encoder")
+        second = soundbox.snakemake(target)
+        assert process.poll() is None, "the first run was over before the second one started"
+        assert second.returncode != 0
+        assert "another run is under way in this folder" in second.stdout
+        assert "Traceback" not in second.stdout
+        assert process.wait(PATIENCE_S) == 0, log.read_text()
+    assert soundbox.planned() == []
+
+
+def test_an_interrupted_run_ends_its_jobs(soundbox: Project) -> None:
+    """Ctrl-C, as a terminal sends it: to the whole process group."""
+    shutil.rmtree(soundbox.path("results/embeddings"))
+    with started(soundbox, TARGETS["train_encoder"]) as (process, log):
+        await_job(process, log, "train_encoder")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(PATIENCE_S) != 0
+        await_end(process.pid)
+    soundbox.make(TARGETS["train_encoder"])
+    assert soundbox.planned() == []
