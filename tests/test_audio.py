@@ -256,16 +256,17 @@ def test_bad_clips_are_refused_with_their_reasons(mixed_folder: Path, tmp_path: 
     clips, rejected = ingest(mixed_folder, tmp_path)
     reasons = {row["clip_id"]: row["reason"] for row in tables.read(rejected, tables.REJECTED).to_pylist()}
     assert reasons == {
-        "dog/empty": "empty", "dog/words": "unreadable", "dog/cut": "truncated", "dog/nan": "not_finite",
-        "dog/silent": "silent", "dog/short": "too_short", "dog/hour": "too_long", "stray": "no_class",
-        "rain/a-copy": "duplicate",
+        "dog/empty.wav": "empty", "dog/words.wav": "unreadable", "dog/cut.wav": "truncated", "dog/nan.wav": "not_finite",
+        "dog/silent.flac": "silent", "dog/short.wav": "too_short", "dog/hour.flac": "too_long", "stray.wav": "no_class",
+        "rain/a-copy.flac": "duplicate",
     }  # fmt: skip
     rows = tables.read(clips, tables.CLIPS).to_pylist()
     assert [row["clip_id"] for row in rows] == sorted(
-        [f"{label}/{label}-{n}" for label in ("bell", "dog", "rain") for n in range(4)] + ["dog/clipped"]
+        [f"{label}/{label}-{n}.wav" for label in ("bell", "dog", "rain") for n in range(4)]
+        + ["dog/clipped.wav"]
     )
     assert Counter(row["class_id"] for row in rows) == {0: 4, 1: 5, 2: 4}
-    clipped = next(row for row in rows if row["clip_id"] == "dog/clipped")
+    clipped = next(row for row in rows if row["clip_id"] == "dog/clipped.wav")
     assert (clipped["peak"], clipped["duration_s"]) == (1.0, 1.0)
     assert -0.3 < clipped["rms_dbfs"] < 0  # nearly a square wave
 
@@ -298,13 +299,11 @@ def test_stored_audio_is_that_of_the_files(clip_folder: Path, tmp_path: Path) ->
         assert rate == RATE
         assert len(ids) <= 5
         for clip_id, samples in zip(ids, waveforms, strict=True):
-            np.testing.assert_array_equal(
-                samples, soundfile.read(clip_folder / f"{clip_id}.wav", dtype="float32")[0]
-            )
+            np.testing.assert_array_equal(samples, soundfile.read(clip_folder / clip_id, dtype="float32")[0])
         seen += ids
     assert len(seen) == 12
-    kept = [ids for ids, _, _ in iter_waveforms(tmp_path / "audio-0.parquet", keep={"dog/dog-2"})]
-    assert kept == [["dog/dog-2"]]
+    kept = [ids for ids, _, _ in iter_waveforms(tmp_path / "audio-0.parquet", keep={"dog/dog-2.wav"})]
+    assert kept == [["dog/dog-2.wav"]]
 
 
 def test_results_do_not_depend_on_shards_or_threads(mixed_folder: Path, tmp_path: Path) -> None:
@@ -318,10 +317,19 @@ def test_results_do_not_depend_on_shards_or_threads(mixed_folder: Path, tmp_path
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in one]
 
 
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_the_first_of_equal_clips_by_id_stays(tmp_path: Path, write_clip: WriteClip, shards: int) -> None:
+    for name in "abcdef":
+        write_clip(tmp_path / "clips" / "dog" / f"{name}.wav", seed=0)
+    clips, rejected = ingest(tmp_path / "clips", tmp_path, shards=shards)
+    assert tables.read(clips)["clip_id"].to_pylist() == ["dog/a.wav"]
+    assert set(tables.read(rejected)["detail"].to_pylist()) == {"the same samples as dog/a.wav"}
+
+
 def test_duplicates_may_stay(mixed_folder: Path, tmp_path: Path) -> None:
     clips, rejected = ingest(mixed_folder, tmp_path, duplicates="keep")
     rows = {row["clip_id"]: row["sha256"] for row in tables.read(clips).to_pylist()}
-    assert rows["bell/bell-0"] == rows["rain/a-copy"]
+    assert rows["bell/bell-0.wav"] == rows["rain/a-copy.flac"]
     assert "duplicate" not in tables.read(rejected)["reason"].to_pylist()
 
 

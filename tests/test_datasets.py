@@ -51,25 +51,27 @@ def test_folder(tmp_path: Path) -> None:
     touch(tmp_path, "cat/.hidden.wav", ".git/x.wav", "__MACOSX/cat/y.wav", "dog/.cache/z.wav")
     clips = scan(tmp_path)
     assert {clip_id: (clip.source, clip.label, clip.class_id) for clip_id, clip in clips.items()} == {
-        "bird/d": ("bird/d.ogg", "bird", 0),
-        "cat/a": ("cat/a.flac", "cat", 1),
-        "cat/deep/er/c": ("cat/deep/er/c.MP3", "cat", 1),
-        "dog/b": ("dog/b.wav", "dog", 2),
-        "stray": ("stray.wav", "", None),
+        "bird/d.ogg": ("bird/d.ogg", "bird", 0),
+        "cat/a.flac": ("cat/a.flac", "cat", 1),
+        "cat/deep/er/c.MP3": ("cat/deep/er/c.MP3", "cat", 1),
+        "dog/b.wav": ("dog/b.wav", "dog", 2),
+        "stray.wav": ("stray.wav", "", None),
     }
     # Without a pattern each file is a recording of its own.
     assert all(clip.recording_id == clip_id for clip_id, clip in clips.items())
 
 
-def test_equal_stems_are_kept_apart_by_their_suffix(tmp_path: Path) -> None:
-    touch(tmp_path, "cat/a.wav", "cat/a.flac", "dog/a.wav")
-    assert set(scan(tmp_path)) == {"cat/a.wav", "cat/a.flac", "dog/a"}
+def test_a_new_file_renames_no_other(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/a.wav", "dog/a.wav")
+    before = set(scan(tmp_path))
+    touch(tmp_path, "cat/a.flac")
+    assert set(scan(tmp_path)) == before | {"cat/a.flac"} == {"cat/a.wav", "cat/a.flac", "dog/a.wav"}
 
 
 def test_linked_folders_are_followed(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/a.wav", "root/dog/b.wav")
     (tmp_path / "root" / "cat").symlink_to(tmp_path / "elsewhere")
-    assert set(scan(tmp_path / "root")) == {"cat/a", "dog/b"}
+    assert set(scan(tmp_path / "root")) == {"cat/a.wav", "dog/b.wav"}
 
 
 @pytest.mark.parametrize("pattern", [r"(?P<take>\d+)_(?P<recording>[a-z]+)", r"\d+_([a-z]+)"])
@@ -79,8 +81,8 @@ def test_recording_pattern(tmp_path: Path, pattern: str) -> None:
         clip_id: clip.recording_id for clip_id, clip in scan(tmp_path, recording_pattern=pattern).items()
     }
     assert recordings == {
-        "cat/1_tom": "cat/tom", "cat/2_tom": "cat/tom", "cat/3_kit": "cat/kit", "dog/1_tom": "dog/tom",
-        "dog/other": "dog/other",
+        "cat/1_tom.wav": "cat/tom", "cat/2_tom.wav": "cat/tom", "cat/3_kit.wav": "cat/kit", "dog/1_tom.wav": "dog/tom",
+        "dog/other.wav": "dog/other.wav",
     }  # fmt: skip
 
 

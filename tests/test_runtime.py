@@ -181,6 +181,7 @@ HOLD = """
     from foley.runtime import device
     held = device.lease(int(sys.argv[1]))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(held.devices)
+    assert len(set(held.devices)) == int(sys.argv[1])
     for name in held.devices:
         os.close(os.open(f"in-use-{name}", os.O_CREAT | os.O_EXCL))
     time.sleep(float(sys.argv[2]))

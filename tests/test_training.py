@@ -326,6 +326,16 @@ def test_ale_of_many_seeds_is_that_of_each(with_synthetic: bool, seen: SeenData)
         torch.testing.assert_close(together[row], train([row])[0], atol=1e-6, rtol=1e-4)
 
 
+def test_without_synthetic_embeddings_only_seen_classes_compete(seen: SeenData) -> None:
+    def train(unseen: Tensor) -> Tensor:
+        model = ALE(ALEOptions(learning_rate=1e-2, epochs=3), [0])
+        vectors = torch.cat([seen.vectors, unseen])
+        model.fit(ZeroShotData(seen.embeddings, seen.classes, vectors, CLASSES, None))
+        return model.score(seen.embeddings, seen.vectors)
+
+    assert torch.equal(train(torch.zeros(2, CONDITION)), train(torch.ones(2, CONDITION)))
+
+
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_finished_generator_is_found_again_only_for_the_same_data(
     name: str, seen: SeenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

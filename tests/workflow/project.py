@@ -178,7 +178,7 @@ ODD_CLIPS: dict[str, str | None] = {
     "dog/nan.wav": "not_finite",
     "engine/short.wav": "too_short",
     "engine/text.wav": "unreadable",
-    "rain/copy_of_rain-0.wav": "duplicate",
+    "rain/twin_of_rain-0.wav": "duplicate",
     "rain/24_bit.wav": None,
     "wind/6_channels.wav": None,
     "wind/flac_inside.wav": None,
@@ -197,7 +197,7 @@ def write_odd_clips(root: Path) -> None:
     soundfile.write(root / "dog/nan.wav", broken, RATE, subtype="FLOAT")
     soundfile.write(root / "engine/short.wav", tone(103, seconds=0.05), RATE)
     (root / "engine/text.wav").write_text("These are words, not sounds.")
-    shutil.copy(root / "rain/rain-0.wav", root / "rain/copy_of_rain-0.wav")
+    shutil.copy(root / "rain/rain-0.wav", root / "rain/twin_of_rain-0.wav")
     soundfile.write(root / "rain/24_bit.wav", tone(104), RATE, subtype="PCM_24")
     channels = np.stack([tone(105 + channel, rate=48_000) for channel in range(6)], axis=1)
     soundfile.write(root / "wind/6_channels.wav", channels, 48_000)

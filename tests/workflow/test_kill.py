@@ -30,7 +30,7 @@ TARGETS = {
     "train_encoder": "results/embeddings/dataset=soundbox/embedding=scratch/split=fold0/embeddings.parquet",
     "write_report": "results/report/index.html",
 }
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 @contextmanager

@@ -178,7 +178,7 @@ class Config(Model):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean `x`?)`` or the list of what is known."""
+    """A hint: "did you mean `x`?" when a known name is close, else the list of known names."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
@@ -234,6 +234,10 @@ def _explain(error: ValidationError, where: str = "") -> str:
         if item["type"] == "extra_forbidden":
             hint = did_you_mean(str(location[-1]), _allowed(location[:-1]))
             lines.append(f"unknown key `{key}`; {hint}")
+            continue
+        if location and location[-1] == "[key]":
+            bad = key.removesuffix(".[key]")
+            lines.append(f"`{bad}`: an id holds letters, digits, `_`, `-` and `.` only (it becomes part of paths)")
             continue
         message = re.sub(r"^(Value error|Assertion failed), ", "", item["msg"])
         got = item.get("input")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,30 +49,29 @@ class Folder(DatasetKind):
 
 
 def scan_folder(root: Path, recording_pattern: str | None) -> list[RawClip]:
-    """The clips of a folder of class sub-folders; class numbers follow the names' order."""
+    """The clips of a folder of class sub-folders; class numbers follow the names' order.
+
+    A clip's id is its path below ``root``, suffix included, so that no file that is added later renames it.
+    """
     files = audio_files(root)
     known = set(files)
     others = [p for p in root.rglob("*") if p.is_file() and p not in known and not p.name.startswith(".")]
     if others:
         log.warning("%d files are not audio by their name and are left alone: %s", len(others), others[:5])
-    names = sorted({f.relative_to(root).parts[0] for f in files if len(f.relative_to(root).parts) > 1})
-    ids = {name: number for number, name in enumerate(names)}
-    bare = [f.relative_to(root).with_suffix("").as_posix() for f in files]
-    doubled = {name for name, count in Counter(bare).items() if count > 1}
+    paths = [path.relative_to(root) for path in files]
+    ids = {name: number for number, name in enumerate(sorted({p.parts[0] for p in paths if len(p.parts) > 1}))}
     clips = []
-    for path, name in zip(files, bare, strict=True):
-        relative = path.relative_to(root)
-        label = relative.parts[0] if len(relative.parts) > 1 else ""
-        # `a.wav` beside `a.flac`: the suffix keeps both apart.
-        clip_id = relative.as_posix() if name in doubled else name
+    for path in paths:
+        # A file in the root itself has no class; it is rejected with that reason.
+        label = path.parts[0] if len(path.parts) > 1 else ""
         recording = recording_of(path.stem, recording_pattern)
         clips.append(
             RawClip(
-                clip_id=clip_id,
-                source=relative.as_posix(),
+                clip_id=path.as_posix(),
+                source=path.as_posix(),
                 label=label,
                 class_id=ids.get(label),
-                recording_id=f"{label}/{recording}" if recording is not None else clip_id,
+                recording_id=f"{label}/{recording}" if recording is not None else path.as_posix(),
             )
         )
     return clips

@@ -161,7 +161,8 @@ def fit(
             if early_stopping is not None:
                 now = measured[early_stopping.quantity]
                 better = now > best_value if early_stopping.higher_is_better else now < best_value
-                if best is None or better:
+                # A measurement that is not a number counts as the worst.
+                if best is None or better or (math.isnan(best_value) and not math.isnan(now)):
                     best_value, history.best_epoch = now, epoch + 1
                     best = copy.deepcopy(model.state_dict())
         if checkpoint is not None and time.monotonic() - last_save >= checkpoint_every_s:

@@ -63,6 +63,12 @@ class ZeroDiffusionOptions:
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("hidden", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, or left out for the published value")
+
     def resolved(self) -> ZeroDiffusionOptions:
         hidden, epochs, batch_size, p_drop = PUBLISHED[self.form]
         return replace(
