@@ -256,10 +256,16 @@ def test_bad_clips_are_refused_with_their_reasons(mixed_folder: Path, tmp_path: 
     clips, rejected = ingest(mixed_folder, tmp_path)
     reasons = {row["clip_id"]: row["reason"] for row in tables.read(rejected, tables.REJECTED).to_pylist()}
     assert reasons == {
-        "dog/empty.wav": "empty", "dog/words.wav": "unreadable", "dog/cut.wav": "truncated", "dog/nan.wav": "not_finite",
-        "dog/silent.flac": "silent", "dog/short.wav": "too_short", "dog/hour.flac": "too_long", "stray.wav": "no_class",
+        "dog/empty.wav": "empty",
+        "dog/words.wav": "unreadable",
+        "dog/cut.wav": "truncated",
+        "dog/nan.wav": "not_finite",
+        "dog/silent.flac": "silent",
+        "dog/short.wav": "too_short",
+        "dog/hour.flac": "too_long",
+        "stray.wav": "no_class",
         "rain/a-copy.flac": "duplicate",
-    }  # fmt: skip
+    }
     rows = tables.read(clips, tables.CLIPS).to_pylist()
     assert [row["clip_id"] for row in rows] == sorted(
         [f"{label}/{label}-{n}.wav" for label in ("bell", "dog", "rain") for n in range(4)]

@@ -13,6 +13,7 @@ import yaml
 
 from foley import config
 from foley.config import ConfigError
+from foley.options import parse_options
 from foley.runtime.code import load
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -174,8 +175,8 @@ class Options:
 
 
 def test_options_of_a_component() -> None:
-    assert config.parse_options(Options, {}, "methods.x.options") == Options()
-    assert config.parse_options(Options, {"form": "square"}, "o") == Options(form="square")
+    assert parse_options(Options, {}, "methods.x.options") == Options()
+    assert parse_options(Options, {"form": "square"}, "o") == Options(form="square")
     for given, message in (
         ({"szie": 1}, "unknown key `methods.x.options.szie`; did you mean `size`?"),
         ({"size": "big"}, "`methods.x.options.size`: Input should be a valid integer"),
@@ -183,10 +184,10 @@ def test_options_of_a_component() -> None:
         ({"size": 0}, "`methods.x.options`: size must be at least 1"),
     ):
         with pytest.raises(ConfigError) as error:
-            config.parse_options(Options, given, "methods.x.options")
+            parse_options(Options, given, "methods.x.options")
         assert message in str(error.value)
     with pytest.raises(TypeError, match="not a dataclass"):
-        config.parse_options(dict, {}, "o")
+        parse_options(dict, {}, "o")
 
 
 def test_every_component_has_options_with_defaults() -> None:
@@ -199,7 +200,7 @@ def test_every_component_has_options_with_defaults() -> None:
     for kinds in (DATASETS, FEATURES, TRAINED_KINDS, EMBEDDING_KINDS, ZERO_SHOT_KINDS):
         for target in kinds.values():
             options = load(target).Options  # type: ignore[attr-defined]
-            assert config.parse_options(options, {}, target) == options()
+            assert parse_options(options, {}, target) == options()
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from foley import tables
 from foley.audio.decode import encode_flac, to_pcm16
-from foley.config import ConfigError, parse_options
 from foley.features.extract import extract_shard
 from foley.features.logmel import LogMel, LogMelOptions
+from foley.options import ConfigError, parse_options
 
 RATE = 16_000
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from foley.config import ConfigError, parse_options
 from foley.generators.embedding.ddpm import DDPM, DDPMOptions, NoiseSchedule, time_embedding
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.embedding.zerodiffusion import (
@@ -22,6 +21,7 @@ from foley.generators.embedding.zerodiffusion import (
     interpolate_noise,
     reconstruction_loss,
 )
+from foley.options import ConfigError, parse_options
 from foley.runtime.seeds import SeedStreams
 
 # ZeroDiffusion

@@ -234,10 +234,10 @@ def test_without_a_device_the_lease_is_empty(environment: dict[str, str]) -> Non
 def test_candidates() -> None:
     assert device.candidates({"FOLEY_GPUS": "2,3", "CUDA_VISIBLE_DEVICES": "0,1"}) == ["2", "3"]
     assert device.candidates({"CUDA_VISIBLE_DEVICES": "GPU-abc,1", "SLURM_JOB_ID": "1"}) == ["GPU-abc", "1"]
-    # A job that needs no device takes none.
-    environment = {"FOLEY_GPUS": "0"}
+    # A job that asks for no device sees none, lest it use one beside a job that leased it.
+    environment = {"FOLEY_GPUS": "0", "CUDA_VISIBLE_DEVICES": "0,1"}
     assert device.lease(0, environment).devices == []
-    assert "CUDA_VISIBLE_DEVICES" not in environment
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
 
 
 # The lock

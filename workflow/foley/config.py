@@ -2,28 +2,27 @@
 
 `workflow/schemas/config.schema.json` is made from these models (``make docs``); a test keeps the two equal.
 The options of a component (a dataset, generator, encoder, classifier) belong to its own file: a dataclass
-``Options`` there, checked by :func:`parse_options`.
+``Options`` there, checked by `foley.options.parse_options`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
-import re
+import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from foley.options import ConfigError, did_you_mean, explain
 
 # Ids become parts of paths (`dataset=<id>`) and of wildcards.
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# Paths as a user writes them: `~` is home, a slash at the end changes nothing.
+UserPath = Annotated[
+    str, Field(min_length=1), AfterValidator(lambda path: os.path.normpath(os.path.expanduser(path)))
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class ConfigError(ValueError):
-    """The config is wrong; the message names the key and says what to do."""
 
 
 class Model(BaseModel):
@@ -34,11 +33,11 @@ class Dataset(Model):
     """Where a dataset's audio is and how it is taken in."""
 
     kind: str | None = Field(None, description="dataset kind; the dataset's own id when left out")
-    path: Path | None = Field(None, description="folder of the raw dataset in its published layout")
-    folder: Path | None = Field(
+    path: UserPath | None = Field(None, description="folder of the raw dataset in its published layout")
+    folder: UserPath | None = Field(
         None, description="short for `kind: folder` with this path: one sub-folder a class"
     )
-    classes: Path | None = Field(
+    classes: UserPath | None = Field(
         None, description="class table (YAML) instead of the one in resources/classes"
     )
     shards: int = Field(8, ge=1, le=100_000, description="parts that are ingested independently")
@@ -53,6 +52,8 @@ class Dataset(Model):
     def _folder_is_a_kind(self) -> Dataset:
         if self.folder is not None and (self.path is not None or self.kind not in (None, "folder")):
             raise ValueError("give either `folder` or `path` and `kind`, not both")
+        if self.min_duration_s >= self.max_duration_s:
+            raise ValueError("min_duration_s must be below max_duration_s")
         return self
 
 
@@ -79,7 +80,9 @@ class ClassVectors(Model):
 
     kind: Literal["words", "attributes", "sentence"]
     synonyms: bool = Field(True, description="add the synonyms of the class table to the label's words")
-    path: Path | None = Field(None, description="word vectors in word2vec format, text or binary, also .gz")
+    path: UserPath | None = Field(
+        None, description="word vectors in word2vec format, text or binary, also .gz"
+    )
     model: str | None = Field(None, description="sentence encoder: local folder or hub id")
     revision: str | None = Field(None, description="pinned revision of the sentence encoder")
     template: str = Field("the sound of {label}", description="sentence for a class")
@@ -144,8 +147,8 @@ class Report(Model):
 class Config(Model):
     """config.yaml."""
 
-    results: str = Field("results", description="folder of all outputs")
-    cache: str = Field(".foley", description="folder of downloads, checkpoints and fingerprints")
+    results: UserPath = Field("results", description="folder of all outputs")
+    cache: UserPath = Field(".foley", description="folder of downloads, checkpoints and fingerprints")
     datasets: dict[Id, Dataset] = Field({}, description="datasets by id")
     features: dict[Id, Feature] = Field({}, description="features by id")
     embeddings: dict[Id, Embedding] = Field({}, description="embeddings by id")
@@ -153,6 +156,15 @@ class Config(Model):
     methods: dict[Id, Method] = Field({}, description="methods by id")
     zero_shot: ZeroShot | None = Field(None, description="the zero-shot study; null leaves it out")
     report: Report = Report()
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Config:
+        for reserved in ("chance", "majority"):
+            if reserved in self.methods:
+                raise ValueError(
+                    f"methods.{reserved}: the report computes this row itself; choose another id"
+                )
+        return self
 
     @model_validator(mode="after")
     def _references_exist(self) -> Config:
@@ -175,15 +187,6 @@ class Config(Model):
             if embedding.feature is not None and embedding.feature not in self.features:
                 raise ValueError(unknown_name(f"embeddings.{name}.feature", embedding.feature, self.features))
         return self
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint: "did you mean `x`?" when a known name is close, else the list of known names."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean `{close[0]}`?"
-    return f"known: {', '.join(f'`{k}`' for k in sorted(known)) or 'none'}"
 
 
 def unknown_name(key: str, name: str, known: Iterable[str]) -> str:
@@ -237,12 +240,11 @@ def _explain(error: ValidationError, where: str = "") -> str:
             continue
         if location and location[-1] == "[key]":
             bad = key.removesuffix(".[key]")
-            lines.append(f"`{bad}`: an id holds letters, digits, `_`, `-` and `.` only (it becomes part of paths)")
+            lines.append(
+                f"`{bad}`: an id holds letters, digits, `_`, `-` and `.` only (it becomes part of paths)"
+            )
             continue
-        message = re.sub(r"^(Value error|Assertion failed), ", "", item["msg"])
-        got = item.get("input")
-        shown = f" (got {got!r})" if isinstance(got, str | int | float | bool | type(None)) else ""
-        lines.append(f"`{key}`: {message}{shown}" if key else message)
+        lines.append(explain(key, item))
     return "config: " + "\n        ".join(lines)
 
 
@@ -256,26 +258,6 @@ def load(raw: Mapping[str, Any]) -> Config:
         return Config.model_validate(dict(raw))
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
-
-
-def parse_options(options_class: type, given: Mapping[str, Any], where: str) -> Any:
-    """A component's options as its dataclass.
-
-    Raises:
-        ConfigError: unknown keys or wrong types; ``where`` is the key of the options in the config.
-    """
-    if not dataclasses.is_dataclass(options_class):
-        raise TypeError(f"{options_class} is not a dataclass")
-    names = [item.name for item in dataclasses.fields(options_class)]
-    for key in given:
-        if key not in names:
-            raise ConfigError(f"config: unknown key `{where}.{key}`; {did_you_mean(str(key), names)}")
-    try:
-        return TypeAdapter(options_class).validate_python(dict(given))
-    except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from None
-    except ValueError as error:
-        raise ConfigError(f"config: `{where}`: {error}") from None
 
 
 def json_schema() -> str:

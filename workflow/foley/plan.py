@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,19 @@ import yaml
 
 from foley import config as configuration
 from foley.classifiers.registry import ZERO_SHOT_KINDS
-from foley.config import ConfigError, did_you_mean
 from foley.datasets.registry import KINDS as DATASET_KINDS
 from foley.datasets.tree import Fingerprint, fingerprint
 from foley.encoders.registry import PRETRAINED_KINDS, TRAINED_KINDS
+from foley.encoders.weights import PINNED, without_secrets
 from foley.features.registry import KINDS as FEATURE_KINDS
 from foley.generators.registry import EMBEDDING_KINDS
+from foley.options import ConfigError, did_you_mean, parse_options
 from foley.runtime.code import code_hash, load, module_file
+
+
+@cache
+def _split_names(file: str) -> list[str]:
+    return [str(name) for name in yaml.safe_load(Path(file).read_text(encoding="utf-8"))["splits"]]
 
 
 def _target(kinds: Mapping[str, str], name: str, where: str) -> str:
@@ -91,16 +96,20 @@ class Plan:
             raise ConfigError(
                 f"config: `datasets.{dataset}.path` is missing: point it at the folder that holds the dataset"
             )
-        return os.path.expanduser(str(path))
+        return path
 
     def fingerprint(self, dataset: str) -> Fingerprint | None:
         """Content hashes of a raw tree on disk; None for a generated one, which follows its rule."""
         if self.is_generated(dataset):
             return None
         if dataset not in self._fingerprints:
-            shards = self.config.datasets[dataset].shards
+            kind = load(self.dataset_target(dataset))
             self._fingerprints[dataset] = fingerprint(
-                Path(self.raw_root(dataset)), shards, self.cache, trust_cache=self.trust_cache
+                Path(self.raw_root(dataset)),
+                self.config.datasets[dataset].shards,
+                self.cache,
+                tables=kind.tables,  # type: ignore[attr-defined]
+                trust_cache=self.trust_cache,
             )
         return self._fingerprints[dataset]
 
@@ -111,7 +120,7 @@ class Plan:
         """The class table: the user's, the one of the kind in resources, or None (words of the labels)."""
         entry = self.config.datasets[dataset]
         if entry.classes is not None:
-            return os.path.expanduser(str(entry.classes))
+            return entry.classes
         ours = self.resources / "classes" / f"{self.dataset_kind(dataset)}.yaml"
         return str(ours) if ours.is_file() else None
 
@@ -119,7 +128,8 @@ class Plan:
 
     @property
     def study(self) -> configuration.ZeroShot:
-        assert self.config.zero_shot is not None
+        if self.config.zero_shot is None:
+            raise ConfigError("config: no study is configured: give `zero_shot`, as config.yaml does")
         return self.config.zero_shot
 
     def splits_file(self, dataset: str) -> str | None:
@@ -131,7 +141,7 @@ class Plan:
         """Splits that the study runs on a dataset."""
         file = self.splits_file(dataset)
         if file is not None:
-            known = [str(name) for name in yaml.safe_load(Path(file).read_text())["splits"]]
+            known = _split_names(file)
         else:
             known = [f"fold{k}" for k in range(self.study.random_splits.count)]
         wanted = self.study.splits
@@ -172,13 +182,21 @@ class Plan:
     def seeds(self) -> list[int]:
         return list(range(self.study.seed, self.study.seed + self.study.seeds))
 
+    def weights_shown(self, embedding: str) -> str | None:
+        """The weights as tables and the page may name them: without a password or token in the URL."""
+        weights = self.config.embeddings[embedding].weights
+        return without_secrets(weights) if weights is not None and "://" in weights else weights
+
     def summary(self) -> dict[str, Any]:
         """What the page says of how its results were made."""
         study = self.study
         return {
             "datasets": {d: {"kind": self.dataset_kind(d), "splits": self.splits(d)} for d in study.datasets},
             "embeddings": {
-                e: self.config.embeddings[e].model_dump(mode="json", exclude_defaults=True)
+                e: self.config.embeddings[e].model_dump(
+                    mode="json", exclude_defaults=True, exclude={"weights"}
+                )
+                | ({"weights": self.weights_shown(e)} if self.config.embeddings[e].weights else {})
                 for e in study.embeddings
             },
             "class_vectors": {
@@ -198,8 +216,6 @@ class Plan:
     def _check(self) -> None:
         for dataset in self.datasets:
             self._check_dataset(dataset)
-        if self.config.zero_shot is None:
-            return
         study = self.study
         for dataset in study.datasets:
             self.splits(dataset)
@@ -211,6 +227,18 @@ class Plan:
                 f"config: `zero_shot.baseline` is `{study.baseline}`, which is not among `zero_shot.methods`; "
                 "gains need a method without synthetic data to be measured against"
             )
+        if self.config.methods[study.baseline].generator is not None:
+            raise ConfigError(
+                f"config: `zero_shot.baseline` is `{study.baseline}`, which has a generator; "
+                "gains are measured against a method without synthetic data"
+            )
+        for method in study.methods:
+            mine, base = self.config.methods[method], self.config.methods[study.baseline]
+            if mine.generator is not None and mine.classifier != base.classifier:
+                raise ConfigError(
+                    f"config: `methods.{method}.classifier` is `{mine.classifier}`, the baseline's is "
+                    f"`{base.classifier}`; a gain by synthetic data needs the same classifier"
+                )
         for embedding in study.embeddings:
             self._check_embedding(embedding)
         for vectors in study.class_vectors:
@@ -260,15 +288,22 @@ class Plan:
                 self.feature_target(entry.feature), feature.options, f"features.{entry.feature}.options"
             )
         else:
+            if entry.options or entry.feature is not None:
+                raise ConfigError(
+                    f"config: `{where}` has `feature` or `options`, which a pretrained encoder does not read; "
+                    "leave them out"
+                )
             if entry.weights is None:
                 raise ConfigError(f"config: `{where}.weights` is missing: a path or a URL of the weights")
             local = self.local_weights(embedding)
             if local is not None:
-                self._need_file(Path(local), f"{where}.weights", f"weights of {entry.encoder}")
+                self._need_file(local, f"{where}.weights", f"weights of {entry.encoder}")
+            elif entry.sha256 is None and entry.weights not in PINNED:
+                raise ConfigError(f"config: `{where}.sha256` is missing: a download is checked against it")
 
     @staticmethod
-    def _need_file(path: Path | None, where: str, what: str) -> None:
-        if path is None or not Path(os.path.expanduser(str(path))).is_file():
+    def _need_file(path: str | None, where: str, what: str) -> None:
+        if path is None or not Path(path).is_file():
             raise ConfigError(f"config: `{where}`: no file at {path}; it should hold {what}")
 
     def _check_options(self, target: str, options: Mapping[str, Any], where: str) -> None:
@@ -280,6 +315,6 @@ class Plan:
         mark = self.cache / "checked" / hashlib.sha256(facts.encode()).hexdigest()[:24]
         if mark.is_file():
             return
-        configuration.parse_options(load(target).Options, options, where)  # type: ignore[attr-defined]
+        parse_options(load(target).Options, options, where)  # type: ignore[attr-defined]
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()

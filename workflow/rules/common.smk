@@ -171,4 +171,4 @@ wildcard_constraints:
 
 onstart:
     # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
-    lock.hold(Path(CACHE) / "lock")
+    lock.hold(Path(RESULTS) / ".lock")

@@ -57,7 +57,7 @@ rule embed_clips:
         gpu=1,
     params:
         encoder=lambda wc: P.encoder_target(wc.embedding),
-        weights=lambda wc: P.config.embeddings[wc.embedding].weights,
+        weights=lambda wc: P.weights_shown(wc.embedding),
         sha256=lambda wc: P.config.embeddings[wc.embedding].sha256,
         code=lambda wc: code("embed_clips", P.encoder_target(wc.embedding)),
     script:

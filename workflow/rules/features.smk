@@ -17,6 +17,8 @@ rule extract_features:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         kind=lambda wc: P.feature_target(wc.feature),
         options=lambda wc: P.config.features[wc.feature].options,

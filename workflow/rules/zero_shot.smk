@@ -145,6 +145,7 @@ rule compare_methods:
     params:
         splits=lambda wc: P.splits(wc.dataset),
         baseline=lambda wc: P.study.baseline,
+        generated=lambda wc: [m for m in P.study.methods if P.generator_target(m)],
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
         code=code("compare_methods"),

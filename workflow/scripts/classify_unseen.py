@@ -7,7 +7,7 @@ from foley.runtime.job import run_job
 with run_job(snakemake) as job:
     import torch
 
-    from foley.config import parse_options
+    from foley.options import parse_options
     from foley.runtime.code import load
     from foley.studies.zero_shot import classify, load_experiment, read_synthetic
 
@@ -30,7 +30,7 @@ with run_job(snakemake) as job:
             "method": wc.method,
             "variant": f"{wc.embedding}/{wc.vectors}",
         },
-        checkpoints=Path(snakemake.config["cache"]),
+        checkpoints=Path(snakemake.config["cache"]).expanduser(),
         facts=job.provenance,
         provenance=job.provenance,
     )

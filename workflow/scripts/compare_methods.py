@@ -16,6 +16,7 @@ with run_job(snakemake) as job:
         },
         references=[Path(path) for path in snakemake.input.references],
         baseline=snakemake.params.baseline,
+        generated=snakemake.params.generated,
         draws=snakemake.params.draws,
         seed=snakemake.params.seed,
         provenance=job.provenance,

@@ -7,7 +7,7 @@ from foley.runtime.job import run_job
 with run_job(snakemake) as job:
     import torch
 
-    from foley.config import parse_options
+    from foley.options import parse_options
     from foley.runtime.code import load
     from foley.studies.zero_shot import generate_embeddings, load_experiment
 
@@ -22,7 +22,7 @@ with run_job(snakemake) as job:
         options=parse_options(kind.Options, snakemake.params.options, "methods.generator_options"),
         seeds=snakemake.params.seeds,
         count=snakemake.params.samples_per_class,
-        checkpoints=Path(snakemake.config["cache"]),
+        checkpoints=Path(snakemake.config["cache"]).expanduser(),
         facts=job.provenance,
         provenance=job.provenance,
     )

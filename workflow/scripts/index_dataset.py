@@ -5,8 +5,8 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.config import parse_options
     from foley.datasets.index import index_dataset
+    from foley.options import parse_options
     from foley.runtime.code import load
 
     kind = load(snakemake.params.kind)

@@ -7,8 +7,8 @@ from foley.runtime.job import run_job
 
 with run_job(snakemake) as job, TemporaryDirectory() as scratch:
     from foley.audio.ingest import IngestOptions, ingest_shard
-    from foley.config import parse_options
     from foley.datasets.index import index_dataset
+    from foley.options import parse_options
     from foley.runtime.code import load
 
     kind = load(snakemake.params.kind)

@@ -5,7 +5,7 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.config import parse_options
+    from foley.options import parse_options
     from foley.runtime.code import load
 
     kind = load(snakemake.params.kind)

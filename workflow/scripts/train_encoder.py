@@ -5,8 +5,8 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.config import parse_options
     from foley.encoders.embed import train_and_embed
+    from foley.options import parse_options
     from foley.runtime.code import load
 
     kind = load(snakemake.params.encoder)
@@ -19,7 +19,7 @@ with run_job(snakemake) as job:
         partition=Path(snakemake.input.partition),
         encoder=kind(options, snakemake.params.seed),
         threads=snakemake.threads,
-        checkpoints=Path(snakemake.config["cache"]),
+        checkpoints=Path(snakemake.config["cache"]).expanduser(),
         facts=job.provenance,
         provenance=job.provenance,
     )

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +62,7 @@ class ALE:
         self.model: _Compatibility | None = None
         self.history = History()
 
-    def fit(self, data: ZeroShotData, *, checkpoints: Path | None = None, facts: Any = None) -> None:
+    def fit(self, data: ZeroShotData, *, checkpoint: Checkpoint | None = None) -> None:
         """Train on real embeddings of seen classes and, if given, synthetic ones of unseen classes."""
         o = self.options
         x, classes, vectors = (t.to(self.device) for t in (data.embeddings, data.classes, data.vectors))
@@ -105,12 +103,6 @@ class ALE:
                 / rows.shape[1]
             )
 
-        checkpoint = None
-        if checkpoints is not None:
-            arrays = [tensor.cpu().numpy() for tensor in (x, classes, vectors)]
-            if synthetic is not None:
-                arrays.append(synthetic.cpu().numpy())
-            checkpoint = Checkpoint(checkpoints, [facts, repr(o), self.seeds], *arrays)
         self.history = fit(
             model,
             adam(model, o.learning_rate, o.weight_decay),

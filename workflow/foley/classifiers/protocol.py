@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
+
+from foley.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ZeroShotClassifier(Protocol):
 
     def __init__(self, options: Any, seeds: Sequence[int]) -> None: ...
 
-    def fit(self, data: ZeroShotData, *, checkpoints: Path | None = None, facts: Any = None) -> None: ...
+    def fit(self, data: ZeroShotData, *, checkpoint: Checkpoint | None = None) -> None: ...
 
     def score(self, embeddings: Tensor, vectors: Tensor) -> Tensor:
         """[N, D] and class vectors [C, A] -> scores [S, N, C]; higher is likelier."""

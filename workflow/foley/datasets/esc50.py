@@ -18,6 +18,7 @@ class ESC50(DatasetKind):
 
     title = "ESC-50"
     licence = "CC BY-NC 3.0"
+    tables = ("meta/*.csv",)
     url = "https://github.com/karolpiczak/ESC-50"
     citation = "Piczak 2015, ESC: Dataset for Environmental Sound Classification"
 
@@ -42,15 +43,21 @@ class ESC50(DatasetKind):
                 raise ValueError(f"{table} lacks the columns {lacking}")
             for row in reader:
                 stem = Path(row["filename"]).stem
+                try:
+                    target, fold = int(row["target"]), int(row["fold"])
+                except (TypeError, ValueError):
+                    raise ValueError(
+                        f"{table}, line {reader.line_num}: target and fold must be whole numbers"
+                    ) from None
                 # A clip without its file is a row too: it ends in the rejected table, not in silence.
-                path = files.get(stem, root / "audio" / row["filename"])
+                path = files.get(stem, root / "audio" / Path(row["filename"]).name)
                 clips.append(
                     RawClip(
                         clip_id=stem,
                         source=path.relative_to(root).as_posix(),
                         label=row["category"],
-                        class_id=int(row["target"]),
-                        fold=int(row["fold"]),
+                        class_id=target,
+                        fold=fold,
                         # Clips cut from one Freesound upload share its number.
                         recording_id=row["src_file"],
                     )

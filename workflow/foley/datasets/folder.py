@@ -59,7 +59,9 @@ def scan_folder(root: Path, recording_pattern: str | None) -> list[RawClip]:
     if others:
         log.warning("%d files are not audio by their name and are left alone: %s", len(others), others[:5])
     paths = [path.relative_to(root) for path in files]
-    ids = {name: number for number, name in enumerate(sorted({p.parts[0] for p in paths if len(p.parts) > 1}))}
+    ids = {
+        name: number for number, name in enumerate(sorted({p.parts[0] for p in paths if len(p.parts) > 1}))
+    }
     clips = []
     for path in paths:
         # A file in the root itself has no class; it is rejected with that reason.

@@ -64,6 +64,8 @@ class DatasetKind(ABC):
     citation: ClassVar[str] = ""
     url: ClassVar[str] = ""
     Options: ClassVar[type] = NoOptions
+    # Files beside the audio that say something of it (labels, folds), as glob patterns below the root.
+    tables: ClassVar[tuple[str, ...]] = ()
     # Whether the raw tree is made by a rule (`generate`) instead of lying on disk.
     generated: ClassVar[bool] = False
 
@@ -90,7 +92,13 @@ def audio_files(root: Path) -> list[Path]:
     Links to folders are followed (``Path.rglob`` would pass them by).
     """
     found = []
+    visited: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
+        here = Path(folder).stat()
+        if (here.st_dev, here.st_ino) in visited:  # a link back to a folder above
+            folders.clear()
+            continue
+        visited.add((here.st_dev, here.st_ino))
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         for name in files:
             path = Path(folder, name)

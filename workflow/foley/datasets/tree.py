@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from foley.datasets.protocol import AUDIO_SUFFIXES
 from foley.tables import atomic_file
@@ -31,15 +33,34 @@ class Fingerprint:
     shards: tuple[str, ...]
 
 
+def _is_audio(relative: str) -> bool:
+    return os.path.splitext(relative)[1].lower() in AUDIO_SUFFIXES
+
+
+def _matches(relative: str, patterns: Sequence[str]) -> bool:
+    return any(PurePosixPath(relative).match(pattern) for pattern in patterns)
+
+
 def _hash_file(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:  # ingest says why, and rejects the clip
+        return "unreadable"
 
 
-def fingerprint(root: Path, shards: int, cache: Path, *, trust_cache: bool = False) -> Fingerprint:
-    """Fingerprint the tree below ``root``.
+def fingerprint(
+    root: Path,
+    shards: int,
+    cache: Path,
+    *,
+    tables: Sequence[str] = (),
+    trust_cache: bool = False,
+) -> Fingerprint:
+    """Fingerprint the audio below ``root``, and the tables that say something of it.
 
     Args:
+        tables: glob patterns of the files beside the audio that count; others don't.
         cache: folder that keeps the hashes between runs.
         trust_cache: take the kept hashes without looking at the tree; for the jobs of a run whose main
             process has just looked (thousands of stat calls a job would swamp a shared file system).
@@ -59,22 +80,30 @@ def fingerprint(root: Path, shards: int, cache: Path, *, trust_cache: bool = Fal
     else:
         current = {}
         stale: list[str] = []
+        visited: set[tuple[int, int]] = set()
         for folder, folders, files in os.walk(root, followlinks=True):
+            here = os.stat(folder)
+            if (here.st_dev, here.st_ino) in visited:  # a link back to a folder above
+                folders.clear()
+                continue
+            visited.add((here.st_dev, here.st_ino))
             folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
             for file in files:
-                if file.startswith("."):
-                    continue
                 path = os.path.join(folder, file)
-                try:
-                    stat = os.stat(path)
-                except FileNotFoundError:  # a dangling link
-                    continue
                 relative = os.path.relpath(path, root).replace(os.sep, "/")
+                if file.startswith(".") or not (_is_audio(relative) or _matches(relative, tables)):
+                    continue
+                try:
+                    status = os.stat(path)
+                except OSError:  # a dangling link
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    continue
                 known = kept.get(relative)
-                if known is not None and known[:2] == [stat.st_size, stat.st_mtime_ns]:
+                if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
                     current[relative] = known
                 else:
-                    current[relative] = [stat.st_size, stat.st_mtime_ns, ""]
+                    current[relative] = [status.st_size, status.st_mtime_ns, ""]
                     stale.append(relative)
         if stale:
             from tqdm import tqdm
@@ -96,7 +125,7 @@ def fingerprint(root: Path, shards: int, cache: Path, *, trust_cache: bool = Fal
     tables_hash = hashlib.sha256()
     for relative in sorted(current):
         digest = current[relative][2]
-        if os.path.splitext(relative)[1].lower() in AUDIO_SUFFIXES:
+        if _is_audio(relative):
             index.update(f"{relative}\n".encode())
             parts[shard_of(relative, shards)].update(f"{relative} {digest}\n".encode())
         else:

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from foley.encoders.weights import PINNED
+
 RELEASES = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
 MN04_URL = RELEASES + "mn04_as_mAP_432.pt"
-MN04_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
-MN04_SIZE_BYTES = 4_066_513
+MN04_SHA256, MN04_SIZE_BYTES = PINNED[MN04_URL]
 
 SAMPLE_RATE_HZ = 32_000
 # The network halves time five times: below 32 frames of 10 ms its last map is a single, mostly padded column.

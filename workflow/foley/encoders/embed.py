@@ -18,6 +18,7 @@ from foley.audio.decode import resample
 from foley.audio.ingest import Progress
 from foley.audio.store import iter_waveforms
 from foley.training.checkpoint import Checkpoint
+from foley.training.loop import autocast_dtype, choose_device
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,12 @@ def _embedding_table(clip_ids: Any, windows: Any, vectors: np.ndarray) -> pa.Tab
             "vector": tables.from_matrix(vectors),
         }
     )
+
+
+def _arithmetic() -> list[str]:
+    """What `precision: auto` depends on: a training begun on one sort of device is not continued on another."""
+    device = choose_device()
+    return [device.type, str(autocast_dtype("auto", device))]
 
 
 def train_and_embed(
@@ -72,7 +79,9 @@ def train_and_embed(
     train, validation = (np.flatnonzero(roles == name) for name in ("seen_train", "seen_validation"))
     checkpoint = None
     if checkpoints is not None:
-        checkpoint = Checkpoint(checkpoints, [facts, list(seen)], matrix, labels, train, validation)
+        checkpoint = Checkpoint(
+            checkpoints, [facts, list(seen), *_arithmetic()], matrix, labels, train, validation
+        )
     history = encoder.fit(matrix, labels, train, validation, classes=len(seen), checkpoint=checkpoint)
     log.info("kept epoch %d of %d", history.best_epoch, history.rows[-1][0])
     # Clips that no table knows (rejected as duplicates after ingest) are left out.

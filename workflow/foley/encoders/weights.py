@@ -17,6 +17,14 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+# Downloads that need no `sha256` in the config: URL -> (sha256, bytes).
+PINNED = {
+    "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt": (
+        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+        4_066_513,
+    ),
+}
+
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0  # of silence, not of the whole download
 
@@ -53,6 +61,8 @@ def resolve(
             _check(path, sha256, "Point to the right file, or set its sha256 to null if it is your own")
         return path
 
+    if sha256 is None and path_or_url in PINNED:
+        sha256, size_bytes = PINNED[path_or_url]
     target = _cached_path(path_or_url, cache_dir)
     if target.is_file():
         _check(target, sha256, f"Delete {target} and start again, or correct the pinned sha256")
@@ -91,7 +101,7 @@ def _download(url: str, sha256: str | None, target: Path, size_bytes: int | None
             os.fsync(file.fileno())
         if sha256 is not None and digest.hexdigest() != sha256.lower():
             raise ValueError(
-                f"{_shown(url)}: downloaded {temporary.stat().st_size:,} bytes with sha256 "
+                f"{without_secrets(url)}: downloaded {temporary.stat().st_size:,} bytes with sha256 "
                 f"{digest.hexdigest()}, but {sha256} is pinned. The file was changed at its source, "
                 "or a proxy answered in its place; nothing was kept"
             )
@@ -126,12 +136,12 @@ def _unavailable(url: str, target: Path, size_bytes: int | None, reason: str) ->
     size = f" ({size_bytes / 1e6:,.1f} MB)" if size_bytes is not None else ""
     return (
         f"weights {target.name} are not here and could not be fetched: {reason}. "
-        f"Download {_shown(url)}{size} on a machine with network access and put it at {target}"
+        f"Download {without_secrets(url)}{size} on a machine with network access and put it at {target}"
     )
 
 
-def _shown(url: str) -> str:
-    # Passwords and signed queries don't belong in logs.
+def without_secrets(url: str) -> str:
+    """A URL without password and query: those belong in no log, table or page."""
     parts = urllib.parse.urlsplit(url)
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 

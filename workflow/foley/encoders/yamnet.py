@@ -56,6 +56,8 @@ class YAMNetOptions:
         for name in ("dim", "epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.learning_rate <= 0 or not 0 <= self.dropout < 1 or self.spec_masks < 0:
+            raise ValueError("learning_rate must be positive, dropout in [0, 1), spec_masks not negative")
 
 
 class _Convolution(nn.Conv2d):
@@ -206,7 +208,8 @@ class YAMNetEncoder:
             torch.optim.lr_scheduler.OneCycleLR(
                 optimiser, o.learning_rate, total_steps=steps * o.epochs, pct_start=0.2
             )
-            if o.schedule == "one_cycle"
+            # A handful of steps leaves nothing to warm up.
+            if o.schedule == "one_cycle" and steps * o.epochs >= 10
             else None
         )
         return fit(

@@ -55,6 +55,7 @@ class Published:
     value: float
     std: float | None
     source: str
+    variant: str | None = None
 
     @property
     def text(self) -> str:
@@ -313,6 +314,7 @@ def _read_published(paths: Sequence[Path]) -> list[Published]:
                         value=float(row["value"]) / 100,
                         std=None if std is None else float(std) / 100,
                         source=str(row["source"]),
+                        variant=None if row.get("variant") is None else str(row["variant"]),
                     )
                 )
             except (KeyError, TypeError, ValueError) as error:
@@ -333,7 +335,7 @@ class _BoardBuilder:
         def get(name: str) -> Score | None:
             return self.book.get(self.study, self.dataset, split, system, name)
 
-        std, beside = get(f"{metric}_seed_std"), self.published(split, system.method, metric)
+        std, beside = get(f"{metric}_seed_std"), self.published(split, system.method, metric, system.variant)
         return Cell(
             get(metric),
             std.value if std else None,
@@ -342,9 +344,16 @@ class _BoardBuilder:
             share=_is_share(metric),
         )
 
-    def published(self, split: str, method: str, metric: str) -> tuple[Published, ...]:
+    def published(
+        self, split: str, method: str, metric: str, variant: str | None = None
+    ) -> tuple[Published, ...]:
+        """Published figures of a cell; one that names a variant stands beside that variant alone."""
         wanted = (split, method, metric)
-        beside = tuple(p for p in self.literature if (p.split, p.method, p.metric) == wanted)
+        beside = tuple(
+            p
+            for p in self.literature
+            if (p.split, p.method, p.metric) == wanted and variant in (None, p.variant or variant)
+        )
         self.used += beside
         return beside
 

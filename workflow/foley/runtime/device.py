@@ -61,12 +61,16 @@ def lease(count: int, environment: MutableMapping[str, str] | None = None) -> Le
         RuntimeError: more devices asked for than there are.
     """
     environment = os.environ if environment is None else environment
-    pool = candidates(environment) if count else []
+    if not count:
+        # A job that leased no device must not use one beside a job that did.
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+        return Lease({})
+    pool = candidates(environment)
     if not pool:
         return Lease({})
     if count > len(pool):
         raise RuntimeError(
-            f"{count} GPUs asked for, {len(pool)} to choose from ({','.join(pool)}): lower `gpu` in the profile"
+            f"{count} GPUs asked for, {len(pool)} to choose from ({','.join(pool)}): lower the rule's `gpu` resource"
         )
     # Under Slurm device numbers may be relative to the job, so its locks are its own.
     scope = environment.get("SLURM_JOB_ID", "local")

@@ -86,7 +86,9 @@ def _die_with_the_workflow() -> None:
     while (pid := parent_of(pid)) > 1:
         chain.append(pid)
         try:
-            if b"snakemake" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            words = [os.fsdecode(word) for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+            # `snakemake …` or `python -m snakemake …`, but not a shell that runs `.snakemake/scripts/…`.
+            if any(Path(word).name == "snakemake" for word in words):
                 break
         except OSError:
             return

@@ -51,22 +51,27 @@ def random_splits(
 ) -> dict[str, ClassSplit]:
     """Splits fold0, fold1, … for a dataset without published ones.
 
-    Classes come in one random order, cut into consecutive parts, so that folds overlap only when they must.
+    Classes come in one random order, cut into parts that don't overlap: a mean over splits takes their unseen
+    clips for independent. With few classes the parts are smaller than ``unseen_fraction`` says.
 
     Raises:
-        ValueError: fewer than three classes.
+        ValueError: too few classes for two unseen ones in each split and two to see.
     """
-    if len(labels) < 3:
+    if len(labels) < 4:
         raise ValueError(
-            f"zero-shot learning needs three classes at least; found {len(labels)}: {list(labels)}"
+            "zero-shot learning needs four classes at least, two to see and two to tell apart; "
+            f"found {len(labels)}: {list(labels)}"
         )
-    size = min(len(labels) - 2, max(1, round(len(labels) * unseen_fraction)))
+    size = min(len(labels) - 2, max(2, round(len(labels) * unseen_fraction)), len(labels) // count)
+    if size < 2:
+        most = len(labels) // 2
+        raise ValueError(
+            f"{len(labels)} classes give at most {most} splits of two unseen classes, not {count}: "
+            f"set zero_shot.random_splits.count to {most} or fewer"
+        )
     order = np.random.default_rng(derive(seed, "class splits")).permutation(sorted(labels))
-    around = np.concatenate([order, order])
-    return {
-        f"fold{k}": ClassSplit(tuple(sorted(map(str, around[(k * size) % len(order) :][:size]))))
-        for k in range(count)
-    }
+    parts = [order[k * size : (k + 1) * size] for k in range(count)]
+    return {f"fold{k}": ClassSplit(tuple(sorted(map(str, part)))) for k, part in enumerate(parts)}
 
 
 def _part_recordings(
@@ -86,7 +91,9 @@ def _part_recordings(
             if recording in roles:
                 wanted[roles[recording]] = wanted.get(roles[recording], 0) - counts[recording]
         free = [recording for recording in order if recording not in roles]
-        for role in wanted:
+        # Training cannot do without validation; the generalised test can.
+        by_need = list(wanted) if len(counts) > 2 else sorted(wanted, key=lambda r: r != "seen_validation")
+        for role in by_need:
             # The last recording of a class always trains.
             while wanted[role] > 0 and len(free) > 1:
                 recording = free.pop(0)
@@ -149,6 +156,11 @@ def partition_clips(
     roles = _part_recordings(
         seen_rows, {"seen_test": test_fraction, "seen_validation": validation_fraction}, seed
     )
+    if "seen_validation" not in roles.values():
+        raise ValueError(
+            f"split {split}: no seen class has a second recording to validate on; give more recordings, or say "
+            "by `recording_pattern` which clips belong together"
+        )
     kept = {row["clip_id"] for row in seen_rows}
     leaks = 0
     for row in rows:

@@ -96,6 +96,18 @@ def load_experiment(embeddings: Sequence[Path], partition: Path, class_vectors: 
     )
 
 
+def _checkpoint(
+    folder: Path | None, facts: Any, experiment: Experiment, train: np.ndarray, *more: np.ndarray
+) -> Any:
+    """Where a training of this study is continued; None without a folder."""
+    if folder is None:
+        return None
+    from foley.training.checkpoint import Checkpoint
+
+    data = (experiment.embeddings[train], experiment.class_rows(train), experiment.vectors)
+    return Checkpoint(folder, [facts, len(experiment.seen)], *data, *more)
+
+
 def generate_embeddings(
     output: Path,
     *,
@@ -120,7 +132,8 @@ def generate_embeddings(
         torch.from_numpy(experiment.class_rows(train)),
         torch.from_numpy(experiment.vectors[: len(experiment.seen)]),
     )
-    model.fit(data, checkpoints=checkpoints, facts=facts)
+    checkpoint = _checkpoint(checkpoints, [facts, repr(options), list(seeds)], experiment, train)
+    model.fit(data, checkpoint=checkpoint)
     made = model.sample(torch.from_numpy(experiment.vectors[len(experiment.seen) :]), count).numpy()
     if not np.isfinite(made).all():
         raise FloatingPointError("the generator made embeddings that are not finite; lower its learning rate")
@@ -134,6 +147,8 @@ def generate_embeddings(
         }
     )
     tables.write(output, tables.SYNTHETIC_EMBEDDINGS.with_vectors(vector=dim), table, provenance)
+    if checkpoint is not None:
+        checkpoint.discard()
 
 
 def read_synthetic(path: Path, unseen: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
@@ -171,6 +186,8 @@ def classify(
 
     train = experiment.rows(*TRAINING_ROLES)
     model = classifier(options, seeds)
+    more = () if synthetic is None else (synthetic,)
+    checkpoint = _checkpoint(checkpoints, [facts, repr(options), list(seeds)], experiment, train, *more)
     vectors = torch.from_numpy(experiment.vectors)
     model.fit(
         ZeroShotData(
@@ -180,8 +197,7 @@ def classify(
             len(experiment.seen),
             torch.tensor(synthetic) if synthetic is not None else None,
         ),
-        checkpoints=checkpoints,
-        facts=facts,
+        checkpoint=checkpoint,
     )
     parts = []
     unseen, seen_test = experiment.rows("unseen"), experiment.rows("seen_test")
@@ -211,6 +227,8 @@ def classify(
                 )
             )
     tables.write(output, tables.PREDICTIONS, pa.concat_tables(parts), provenance)
+    if checkpoint is not None:
+        checkpoint.discard()
 
 
 @dataclass(frozen=True)
@@ -407,6 +425,7 @@ def compare_methods(
     partitions: Mapping[str, Path],
     references: Sequence[Path],
     baseline: str,
+    generated: Sequence[str],
     draws: int,
     seed: int,
     provenance: Mapping[str, Any] | None = None,
@@ -419,6 +438,7 @@ def compare_methods(
     Args:
         partitions: split -> its partition table.
         baseline: the method without synthetic data that gains are measured against.
+        generated: methods with synthetic data, whose gains are of interest.
     """
     recordings = {split: _recordings(path) for split, path in partitions.items()}
     measured: dict[tuple[str, str, str], tuple[Predicted, dict[str, Measured]]] = {}
@@ -437,7 +457,7 @@ def compare_methods(
         for split in splits:
             here = measured[method, variant, split]
             base = measured.get((baseline, variant, split))
-            if base is None or method == baseline:
+            if base is None or method not in generated:
                 continue
             gain = _gain(here[1]["accuracy"], base[1]["accuracy"])
             gains.append(gain)

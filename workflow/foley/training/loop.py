@@ -68,7 +68,7 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
         return None
     if precision == "bfloat16" or device.type == "cuda":
         return torch.bfloat16
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else None
+    return torch.bfloat16 if getattr(torch.cpu, "_is_amx_tile_supported", bool)() else None
 
 
 def fit(

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +50,10 @@ class DDPMOptions:
     def __post_init__(self) -> None:
         if self.hidden < 4 or self.hidden % 2 or self.layers < 1 or self.steps < 2:
             raise ValueError("hidden must be even and at least 4, layers at least 1, steps at least 2")
+        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                "epochs and batch_size must be at least 1, learning_rate positive, dropout in [0, 1)"
+            )
 
 
 class NoiseSchedule(nn.Module):
@@ -158,7 +160,7 @@ class DDPM:
         self.dim = 0
         self.history = History()
 
-    def fit(self, data: SeenData, *, checkpoints: Path | None = None, facts: Any = None) -> None:
+    def fit(self, data: SeenData, *, checkpoint: Checkpoint | None = None) -> None:
         o = self.options
         x, classes, vectors = (t.to(self.device) for t in (data.embeddings, data.classes, data.vectors))
         rows, self.dim = x.shape
@@ -187,10 +189,6 @@ class DDPM:
             )
             return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
 
-        checkpoint = None
-        if checkpoints is not None:
-            arrays = [tensor.cpu().numpy() for tensor in (x, classes, vectors)]
-            checkpoint = Checkpoint(checkpoints, [facts, repr(o), self.seeds], *arrays)
         self.history = fit(
             model,
             adam(model, o.learning_rate, o.weight_decay),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
+
+from foley.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class EmbeddingGenerator(Protocol):
 
     def __init__(self, options: Any, seeds: Sequence[int]) -> None: ...
 
-    def fit(self, data: SeenData, *, checkpoints: Path | None = None, facts: Any = None) -> None:
-        """Train on seen classes; ``facts`` is what else the result depends on, for resuming."""
+    def fit(self, data: SeenData, *, checkpoint: Checkpoint | None = None) -> None:
+        """Train on seen classes, continuing from ``checkpoint`` if an interrupted training left it."""
 
     def sample(self, vectors: Tensor, count: int) -> Tensor:
         """Class vectors [C, A] -> ``count`` embeddings of each class [S, C, count, D].

@@ -19,8 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +67,8 @@ class ZeroDiffusionOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, or left out for the published value")
+        if self.learning_rate <= 0 or not 0 <= (self.dropout or 0) < 1:
+            raise ValueError("learning_rate must be positive, dropout in [0, 1)")
 
     def resolved(self) -> ZeroDiffusionOptions:
         hidden, epochs, batch_size, p_drop = PUBLISHED[self.form]
@@ -150,7 +151,7 @@ class ZeroDiffusion:
         self.noise_norm = 0.0
         self.history = History()
 
-    def fit(self, data: SeenData, *, checkpoints: Path | None = None, facts: Any = None) -> None:
+    def fit(self, data: SeenData, *, checkpoint: Checkpoint | None = None) -> None:
         o = self.options
         assert o.hidden and o.epochs and o.batch_size
         x, classes, vectors = (t.to(self.device) for t in (data.embeddings, data.classes, data.vectors))
@@ -196,10 +197,6 @@ class ZeroDiffusion:
             # A sum, so that each seed's gradient is that of its own loss.
             return reconstruction_loss(generated, real, o.form).sum()
 
-        checkpoint = None
-        if checkpoints is not None:
-            arrays = [tensor.cpu().numpy() for tensor in (x, classes, vectors)]
-            checkpoint = Checkpoint(checkpoints, [facts, repr(o), self.seeds], *arrays)
         self.history = fit(
             model,
             adam(model, o.learning_rate, o.weight_decay),
