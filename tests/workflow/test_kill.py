@@ -16,11 +16,18 @@ from pathlib import Path
 import pytest
 from project import Project, environment
 
-pytestmark = pytest.mark.workflow
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+]
 
-# What a stage writes; a run that lacks this does that stage again.
+# What a run must lack to do a stage again.
 STAGES = {
-    "ingest_shard": ["results/clips/dataset=soundbox/audio", "results/clips/dataset=soundbox/rejected"],
+    "ingest_shard": [
+        "results/clips/dataset=soundbox/audio",
+        "results/clips/dataset=soundbox/rejected",
+        "results/clips/dataset=soundbox/clips.parquet",
+    ],
     "train_encoder": ["results/embeddings/dataset=soundbox"],
     "write_report": ["results/report/index.html"],
 }
@@ -45,6 +52,8 @@ def started(project: Project, *targets: str) -> Iterator[tuple[subprocess.Popen,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A test that itself runs in the background of a shell would hand on that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield process, log
@@ -78,22 +87,25 @@ def session(leader: int) -> list[int]:
     return found
 
 
-def await_end(leader: int) -> float:
-    """Seconds until no process of a session is left."""
-    start = time.monotonic()
+def await_end(leader: int) -> None:
+    """Return when no process of a session is left."""
+    deadline = time.monotonic() + PATIENCE_S
     while session(leader):
-        assert time.monotonic() < start + PATIENCE_S, "jobs outlive their run"
+        assert time.monotonic() < deadline, "jobs outlive their run"
         time.sleep(0.05)
-    return time.monotonic() - start
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def remove(project: Project, rule: str) -> None:
+    """Remove what a stage has written."""
+    for name in STAGES[rule]:
+        path = project.path(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 @pytest.mark.parametrize("rule", STAGES)
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_runs_go_on(finished: Project, soundbox: Project, rule: str, seed: int) -> None:
-    for name in STAGES[rule]:
-        path = soundbox.path(name)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    remove(soundbox, rule)
     with started(soundbox, TARGETS[rule]) as (process, log):
         await_job(process, log, rule)
         time.sleep(random.Random(f"{rule} {seed}").uniform(0, 1.5))
@@ -109,8 +121,33 @@ def test_killed_runs_go_on(finished: Project, soundbox: Project, rule: str, seed
     assert soundbox.planned() == []
 
 
+@pytest.mark.parametrize(
+    ("before", "pause_s"),
+    [
+        pytest.param("from foley.runtime.job import run_job", 2, id="while_a_job_starts"),
+        pytest.param("    from foley.encoders.embed import train_and_embed", 3600, id="while_a_job_works"),
+    ],
+)
+def test_jobs_end_with_their_run(soundbox: Project, before: str, pause_s: float) -> None:
+    """Wherever a job is when the run is killed, it ends and leaves its outputs alone."""
+    remove(soundbox, "train_encoder")
+    indent = " " * (len(before) - len(before.lstrip()))
+    pause = f"{indent}open('here', 'w').close(); __import__('time').sleep({pause_s})\n"
+    soundbox.insert("workflow/scripts/train_encoder.py", before, pause)
+    with started(soundbox, TARGETS["train_encoder"]) as (process, log):
+        await_job(process, log, "train_encoder")
+        deadline = time.monotonic() + PATIENCE_S
+        while not soundbox.path("here").exists():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        await_end(process.pid)
+    assert not soundbox.path(TARGETS["train_encoder"]).exists()
+
+
 def test_a_second_run_in_the_same_folder_is_refused(soundbox: Project) -> None:
-    shutil.rmtree(soundbox.path("results/embeddings"))
+    remove(soundbox, "train_encoder")
     target = TARGETS["train_encoder"]
     with started(soundbox, target) as (process, log):
         await_job(process, log, "train_encoder")
@@ -125,7 +162,7 @@ def test_a_second_run_in_the_same_folder_is_refused(soundbox: Project) -> None:
 
 def test_an_interrupted_run_ends_its_jobs(soundbox: Project) -> None:
     """Ctrl-C, as a terminal sends it: to the whole process group."""
-    shutil.rmtree(soundbox.path("results/embeddings"))
+    remove(soundbox, "train_encoder")
     with started(soundbox, TARGETS["train_encoder"]) as (process, log):
         await_job(process, log, "train_encoder")
         os.killpg(process.pid, signal.SIGINT)
