@@ -56,14 +56,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from foley.generators.embedding.protocol import SeenData
 from foley.runtime.seeds import SeedStreams
+from foley.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class ClassMean:
     def __init__(self, options: ClassMeanOptions, seeds: Sequence[int]) -> None:
         self.options, self.seeds = options, list(seeds)
 
-    def fit(self, data: SeenData, *, checkpoints: Path | None = None, facts: Any = None) -> None:
+    def fit(self, data: SeenData, *, checkpoint: Checkpoint | None = None) -> None:
         vectors = data.vectors[data.classes]
         gram = vectors.T @ vectors + self.options.ridge * torch.eye(vectors.shape[1])
         self.map = torch.linalg.solve(gram, vectors.T @ data.embeddings)
@@ -128,7 +127,11 @@ def test_a_new_dataset_and_a_new_generator(soundbox: Project) -> None:
                 "classifier_options": {"epochs": 1},
             }
         },
-        "zero_shot": {"datasets": ["soundbox", "two_tones"], "methods": ["ale", "class_mean"]},
+        "zero_shot": {
+            "datasets": ["soundbox", "two_tones"],
+            "methods": ["ale", "class_mean"],
+            "random_splits": {"count": 1},
+        },
     }
     planned = soundbox.planned("dataset", "method", changes=changes)
     # Of the old dataset only the new method and what compares, collects and shows the methods.
