@@ -14,7 +14,8 @@ from measure import REPOSITORY, Table, one_core, seconds, times
 from foley import config as configuration
 from foley.classifiers.protocol import ZeroShotData
 from foley.classifiers.registry import ZERO_SHOT_KINDS
-from foley.config import Method, parse_options
+from foley.config import Method
+from foley.options import parse_options
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.registry import EMBEDDING_KINDS
 from foley.runtime.code import load

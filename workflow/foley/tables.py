@@ -451,10 +451,11 @@ def iter_batches(
     path: str | os.PathLike[str], columns: Sequence[str] | None = None, batch_size: int = 64
 ) -> Iterator[pa.RecordBatch]:
     """Stream a table in batches of at most ``batch_size`` rows; memory stays that of one row group."""
+    wanted = list(columns) if columns is not None else None
     with pq.ParquetFile(path) as file:
-        yield from file.iter_batches(
-            batch_size=batch_size, columns=list(columns) if columns is not None else None
-        )
+        # Group by group: `ParquetFile.iter_batches` reads ahead, and so grows with the file.
+        for number in range(file.num_row_groups):
+            yield from file.read_row_group(number, columns=wanted).to_batches(max_chunksize=batch_size)
 
 
 def provenance(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -96,7 +96,9 @@ def ingest_shard(
     if not root.is_dir():
         raise FileNotFoundError(f"the folder of dataset {dataset} is gone: {root}")
     raw = tables.read(manifest, tables.RAW_CLIPS)
-    rows = raw.filter(pa.compute.equal(raw["shard"], shard)).to_pylist()
+    raw = raw.filter(pa.compute.equal(raw["shard"], shard))
+    # A few rows at a time as Python objects, which take far more memory than the table.
+    rows = (row for part in raw.to_batches(max_chunksize=256) for row in part.to_pylist())
     rejected: list[dict[str, Any]] = []
     batch: list[dict[str, Any]] = []
     with (
@@ -120,7 +122,7 @@ def ingest_shard(
         out.write(batch)
     tables.write(rejected_path, tables.REJECTED, rejected, provenance)
     log.info(
-        "shard %d of %s: %d clips, %d rejected", shard, dataset, len(rows) - len(rejected), len(rejected)
+        "shard %d of %s: %d clips, %d rejected", shard, dataset, raw.num_rows - len(rejected), len(rejected)
     )
 
 
