@@ -23,8 +23,10 @@ from foley.config import ConfigError
 from foley.plan import Plan
 from foley.runtime import lock
 from foley.runtime.code import code_hash, use_library_in_jobs
+from foley.runtime.job import announce_workflow
 
 use_library_in_jobs()
+announce_workflow()
 
 try:
     P = Plan(

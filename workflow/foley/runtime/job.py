@@ -70,38 +70,52 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
 
 
+# The workflow's process id and its namespace, which jobs inherit.
+WORKFLOW = "FOLEY_WORKFLOW"
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def announce_workflow() -> None:
+    """Let processes started from here know that they are this workflow's jobs."""
+    os.environ[WORKFLOW] = f"{os.getpid()} {_pid_namespace()}"
+
+
+def _ancestors() -> Iterator[int]:
+    pid = os.getpid()
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return
+        yield pid
+
+
 def _die_with_the_workflow() -> None:
-    """End this process when the workflow that started it is gone.
+    """End this process when the workflow that started it is gone, be it before this process came so far.
 
     A killed workflow would otherwise leave jobs behind that hold devices and cores while the next run starts.
     """
-
-    def parent_of(pid: int) -> int:
-        try:
-            return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return 0
-
-    chain, pid = [], os.getpid()
-    while (pid := parent_of(pid)) > 1:
-        chain.append(pid)
-        try:
-            words = [os.fsdecode(word) for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
-            # `snakemake …` or `python -m snakemake …`, but not a shell that runs `.snakemake/scripts/…`.
-            if any(Path(word).name == "snakemake" for word in words):
-                break
-        except OSError:
-            return
-    else:
+    workflow, _, namespace = os.environ.get(WORKFLOW, "").partition(" ")
+    # Nobody's job, or one that cannot see its workflow: no /proc, or a container with process ids of its own.
+    if not workflow or not namespace or namespace != _pid_namespace():
         return
+
+    def end_if_gone() -> None:
+        if int(workflow) not in _ancestors():
+            os._exit(143)
 
     def watch() -> None:
         while True:
             time.sleep(0.5)
-            pids = [os.getpid(), *chain]
-            if any(parent_of(child) != parent for child, parent in zip(pids, chain, strict=False)):
-                os._exit(143)
+            end_if_gone()
 
+    end_if_gone()
     threading.Thread(target=watch, daemon=True, name="watch-workflow").start()
 
 
