@@ -15,9 +15,9 @@ from foley import config as configuration
 from foley.classifiers.protocol import ZeroShotData
 from foley.classifiers.registry import ZERO_SHOT_KINDS
 from foley.config import Method
-from foley.options import parse_options
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.registry import EMBEDDING_KINDS
+from foley.options import parse_options
 from foley.runtime.code import load
 
 TITLE = "Seeds as a batch"
