@@ -347,10 +347,9 @@ def test_a_job_ends_with_the_workflow_that_started_it(processes: Processes, tmp_
         textwrap.dedent(SNAKEMAKE)
         + "import os\nwith run_job(snakemake):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
     )
-    # A process is taken for the workflow by its command line.
     workflow = processes.start(
-        "import subprocess, sys; subprocess.run([sys.executable, sys.argv[2]])", "snakemake", str(job),
-        FOLEY_GPUS="",
+        "import subprocess, sys; from foley.runtime.job import announce_workflow; announce_workflow(); "
+        "subprocess.run([sys.executable, sys.argv[1]])", str(job), FOLEY_GPUS="",
     )  # fmt: skip
     pid = int(processes.wait_for_line(workflow))
     workflow.kill()
