@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from foley import tables
 from foley.config import describe, json_schema
+from foley.tables.registry import describe as describe_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,7 +35,7 @@ def draw_dag() -> None:
 def main() -> None:
     (ROOT / "workflow" / "schemas" / "config.schema.json").write_text(json_schema())
     (ROOT / "docs" / "config.md").write_text(describe())
-    (ROOT / "docs" / "tables.md").write_text(tables.describe())
+    (ROOT / "docs" / "tables.md").write_text(describe_tables())
     if shutil.which("dot"):
         draw_dag()
     else:

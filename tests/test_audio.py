@@ -30,6 +30,7 @@ from foley.audio.ingest import IngestOptions, TooManyRejected, collect_clips, in
 from foley.audio.store import iter_waveforms
 from foley.datasets.folder import Folder
 from foley.datasets.index import index_dataset
+from foley.tables.clips import CLIPS, REJECTED
 
 RATE = 16_000
 
@@ -254,7 +255,7 @@ def mixed_folder(clip_folder: Path) -> Path:
 
 def test_bad_clips_are_refused_with_their_reasons(mixed_folder: Path, tmp_path: Path) -> None:
     clips, rejected = ingest(mixed_folder, tmp_path)
-    reasons = {row["clip_id"]: row["reason"] for row in tables.read(rejected, tables.REJECTED).to_pylist()}
+    reasons = {row["clip_id"]: row["reason"] for row in tables.read(rejected, REJECTED).to_pylist()}
     assert reasons == {
         "dog/empty.wav": "empty",
         "dog/words.wav": "unreadable",
@@ -266,7 +267,7 @@ def test_bad_clips_are_refused_with_their_reasons(mixed_folder: Path, tmp_path: 
         "stray.wav": "no_class",
         "rain/a-copy.flac": "duplicate",
     }
-    rows = tables.read(clips, tables.CLIPS).to_pylist()
+    rows = tables.read(clips, CLIPS).to_pylist()
     assert [row["clip_id"] for row in rows] == sorted(
         [f"{label}/{label}-{n}.wav" for label in ("bell", "dog", "rain") for n in range(4)]
         + ["dog/clipped.wav"]
@@ -283,7 +284,7 @@ def test_rows_say_what_a_clip_is(tmp_path: Path, write_clip: WriteClip) -> None:
     full = tone(1000, amplitude=0.5)
     soundfile.write(root / "dog" / "b.wav", np.stack([full, full], axis=1), RATE)
     clips, _ = ingest(root, tmp_path)
-    first, second = tables.read(clips, tables.CLIPS).to_pylist()
+    first, second = tables.read(clips, CLIPS).to_pylist()
     assert first["source"] == "dog/a.wav"
     assert (first["sample_rate_hz"], first["source_sample_rate_hz"], first["source_channels"]) == (
         RATE,
@@ -315,7 +316,7 @@ def test_stored_audio_is_that_of_the_files(clip_folder: Path, tmp_path: Path) ->
 def test_results_do_not_depend_on_shards_or_threads(mixed_folder: Path, tmp_path: Path) -> None:
     one = ingest(mixed_folder, tmp_path / "one")
     three = ingest(mixed_folder, tmp_path / "three", shards=3, threads=3)
-    columns = [name for name in tables.CLIPS.columns if name != "shard"]
+    columns = [name for name in CLIPS.columns if name != "shard"]
     assert tables.read(one[0], columns=columns).equals(tables.read(three[0], columns=columns))
     assert one[1].read_bytes() == three[1].read_bytes()
     assert set(tables.read(three[0])["shard"].to_pylist()) <= {0, 1, 2}
@@ -347,7 +348,7 @@ def test_too_many_rejected_clips_are_an_error(
         ingest(mixed_folder, tmp_path, max_rejected=0.4)
     assert "rejected dog/nan.wav: not_finite" in caplog.text
     assert not (tmp_path / "clips.parquet").exists()
-    assert tables.read(tmp_path / "rejected.parquet", tables.REJECTED).num_rows == 9
+    assert tables.read(tmp_path / "rejected.parquet", REJECTED).num_rows == 9
     ingest(mixed_folder, tmp_path, max_rejected=0.41)
 
 

@@ -20,6 +20,7 @@ from foley.datasets.protocol import DatasetKind, RawClip
 from foley.datasets.registry import KINDS
 from foley.datasets.tree import Fingerprint, fingerprint, shard_of
 from foley.runtime.code import load
+from foley.tables.clips import CLIPS, RAW_CLIPS, REJECTED
 
 
 def touch(root: Path, *names: str) -> None:
@@ -106,7 +107,7 @@ def test_manifest(tmp_path: Path) -> None:
     index_dataset(
         tmp_path / "m.parquet", kind=Folder(), root=root, shards=4, provenance={"rule": "index_dataset"}
     )
-    rows = tables.read(tmp_path / "m.parquet", tables.RAW_CLIPS).to_pylist()
+    rows = tables.read(tmp_path / "m.parquet", RAW_CLIPS).to_pylist()
     assert len(rows) == 40
     assert {row["shard"] for row in rows} == {0, 1, 2, 3}
     assert all(row["shard"] == shard_of(row["source"], 4) for row in rows)
@@ -153,11 +154,11 @@ def test_esc50_clip_without_its_file_is_rejected(esc50_root: Path, tmp_path: Pat
         tmp_path / "clips.parquet", tmp_path / "all-rejected.parquet", dataset="esc50", manifest=manifest,
         audio=[audio], rejected=[rejected], max_rejected=0.2, duplicates="reject",
     )  # fmt: skip
-    (row,) = tables.read(tmp_path / "all-rejected.parquet", tables.REJECTED).to_pylist()
+    (row,) = tables.read(tmp_path / "all-rejected.parquet", REJECTED).to_pylist()
     assert (row["clip_id"], row["reason"], row["detail"]) == (
         "5-102-A-1", "unreadable", "No such file or directory",
     )  # fmt: skip
-    clips = tables.read(tmp_path / "clips.parquet", tables.CLIPS)
+    clips = tables.read(tmp_path / "clips.parquet", CLIPS)
     assert clips["fold"].to_pylist() == [1, 1, 2, 3, 4]
 
 

@@ -14,6 +14,8 @@ from foley.audio.decode import encode_flac, to_pcm16
 from foley.features.extract import extract_shard
 from foley.features.logmel import LogMel, LogMelOptions
 from foley.options import ConfigError, parse_options
+from foley.tables.clips import AUDIO
+from foley.tables.features import FEATURES
 
 RATE = 16_000
 
@@ -145,7 +147,7 @@ def test_a_shard_of_features(tmp_path: Path) -> None:
     clips = [(f"clip-{n}", noise(0.3 * n + 0.2, n)) for n in range(7)]
     tables.write(
         tmp_path / "audio.parquet",
-        tables.AUDIO,
+        AUDIO,
         [
             {
                 "dataset": "toy", "clip_id": name, "label": "noise", "recording_id": name, "duration_s": 1.0,
@@ -167,7 +169,7 @@ def test_a_shard_of_features(tmp_path: Path) -> None:
     facts = tables.provenance(output)
     assert facts["shape"] == [50, 64]
     assert facts["rule"] == "extract"
-    table = tables.read(output, tables.FEATURES)
+    table = tables.read(output, FEATURES)
     assert list(zip(table["clip_id"].to_pylist(), table["window"].to_pylist(), strict=True)) == [
         (name, window) for name, samples in clips for window in range(1 if len(samples) <= RATE // 2 else 2)
     ]

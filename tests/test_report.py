@@ -25,6 +25,12 @@ from foley.report import embedding_map, figures, gallery, page
 from foley.report.confusion import read_confusions
 from foley.report.scores import ScoreBook
 from foley.report.verdict import verdicts
+from foley.tables.classes import CLASSES, MISSING_WORDS
+from foley.tables.clips import AUDIO, CLIPS, REJECTED
+from foley.tables.features import EMBEDDINGS
+from foley.tables.report import EMBEDDING_MAP, GALLERY
+from foley.tables.scores import PREDICTIONS, SCORES
+from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>'
 RATE = 16_000
@@ -80,19 +86,19 @@ class Experiment:
                 }
             )
         for shard in (0, 1):
-            with tables.writer(self.path(f"audio{shard}"), tables.AUDIO) as out:
+            with tables.writer(self.path(f"audio{shard}"), AUDIO) as out:
                 mine = [
-                    {key: row[key] for key in row if key in tables.AUDIO.columns}
+                    {key: row[key] for key in row if key in AUDIO.columns}
                     for row in rows
                     if row["shard"] == shard
                 ]
                 for start in range(0, len(mine), 4):
                     out.write(mine[start : start + 4])
-        plain = [{key: row[key] for key in row if key in tables.CLIPS.columns} for row in rows]
-        tables.write(self.path("clips"), tables.CLIPS, plain)
+        plain = [{key: row[key] for key in row if key in CLIPS.columns} for row in rows]
+        tables.write(self.path("clips"), CLIPS, plain)
         tables.write(
             self.path("classes"),
-            tables.CLASSES,
+            CLASSES,
             [{"class_id": i, "label": label} for i, label in enumerate(self.labels)],
         )
         refused = [
@@ -106,9 +112,9 @@ class Experiment:
             }
             for i in range(230)
         ]
-        tables.write(self.path("rejected"), tables.REJECTED, refused)
+        tables.write(self.path("rejected"), REJECTED, refused)
         tables.write(
-            self.path("missing"), tables.MISSING_WORDS, [{"class_id": 0, "label": "dog", "word": "woofing"}]
+            self.path("missing"), MISSING_WORDS, [{"class_id": 0, "label": "dog", "word": "woofing"}]
         )
 
     def write_vectors(self, windows: int = 2) -> None:
@@ -118,10 +124,10 @@ class Experiment:
             for window in range(windows):
                 vector = centres[class_id] + self.numbers.normal(size=16)
                 rows.append({"clip_id": clip_id, "window": window, "vector": vector.astype(np.float32)})
-        tables.write(self.path("embeddings"), tables.EMBEDDINGS, rows)
+        tables.write(self.path("embeddings"), EMBEDDINGS, rows)
         tables.write(
             self.path("partition"),
-            tables.PARTITION,
+            PARTITION,
             [
                 {
                     "clip_id": clip_id,
@@ -146,7 +152,7 @@ class Experiment:
             for class_id in self.unseen
             for index in range(8)
         ]
-        tables.write(self.path("synthetic"), tables.SYNTHETIC_EMBEDDINGS, made)
+        tables.write(self.path("synthetic"), SYNTHETIC_EMBEDDINGS, made)
 
     def score_rows(self) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
@@ -202,7 +208,7 @@ class Experiment:
 
     def write_scores(self) -> Path:
         path = self.folder / "scores.parquet"
-        tables.write(path, tables.SCORES, self.score_rows())
+        tables.write(path, SCORES, self.score_rows())
         return path
 
     def write_predictions(self) -> list[Path]:
@@ -237,7 +243,7 @@ class Experiment:
                             }
                         )
             path = self.path(f"predictions_{method}")
-            tables.write(path, tables.PREDICTIONS, rows)
+            tables.write(path, PREDICTIONS, rows)
             paths.append(path)
         return paths
 
@@ -403,7 +409,7 @@ def test_verdict_follows_the_interval_alone(
 ) -> None:
     row = {"study": "zero_shot", "dataset": "d", "split": "test", "method": "m", "variant": "v", "n": 9}
     gain = {**row, "metric": "gain_over_ale", "value": 0.01, "low": interval[0], "high": interval[1]}
-    tables.write(tmp_path / "s.parquet", tables.SCORES, [gain])
+    tables.write(tmp_path / "s.parquet", SCORES, [gain])
     (verdict,) = verdicts(ScoreBook(tmp_path / "s.parquet"))
     assert [finding.outcome for finding in verdict.findings] == [outcome]
 
@@ -420,8 +426,8 @@ def test_verdict_takes_the_mean_over_splits(tmp_path: Path) -> None:
         }
         for split, value in (("a", 0.1), ("b", 0.3), ("mean", 0.2))
     ]
-    tables.write(tmp_path / "s.parquet", tables.SCORES, rows)
-    tables.write(tmp_path / "t.parquet", tables.SCORES, rows[:2])
+    tables.write(tmp_path / "s.parquet", SCORES, rows)
+    tables.write(tmp_path / "t.parquet", SCORES, rows[:2])
     (with_mean,) = verdicts(ScoreBook(tmp_path / "s.parquet"))
     (without,) = verdicts(ScoreBook(tmp_path / "t.parquet"))
     assert [(f.split, f.gain.value) for f in with_mean.findings] == [("mean", 0.2)]
@@ -522,7 +528,7 @@ def test_queries_on_the_page_run(document: Document) -> None:
 
 
 def test_page_without_any_results_says_so(tmp_path: Path) -> None:
-    tables.write(tmp_path / "scores.parquet", tables.SCORES, [])
+    tables.write(tmp_path / "scores.parquet", SCORES, [])
     page.write_report(
         tmp_path / "index.html",
         scores=tmp_path / "scores.parquet",
@@ -614,7 +620,7 @@ def test_confusions_count_the_conventional_setting(experiment: Experiment) -> No
 
 
 def test_gallery_takes_clips_of_different_recordings(experiment: Experiment) -> None:
-    rows = tables.read(experiment.path("gallery"), tables.GALLERY).to_pylist()
+    rows = tables.read(experiment.path("gallery"), GALLERY).to_pylist()
     recording = {
         row["clip_id"]: row["recording_id"] for row in tables.read(experiment.path("clips")).to_pylist()
     }
@@ -627,7 +633,7 @@ def test_gallery_takes_clips_of_different_recordings(experiment: Experiment) -> 
 
 
 def test_gallery_names_the_clip_nearest_to_what_was_imagined(experiment: Experiment) -> None:
-    rows = tables.read(experiment.path("gallery"), tables.GALLERY).to_pylist()
+    rows = tables.read(experiment.path("gallery"), GALLERY).to_pylist()
     nearest = {row["class_id"]: row for row in rows if row["kind"] == "nearest"}
     assert sorted(nearest) == experiment.unseen
     for class_id, row in nearest.items():
@@ -683,7 +689,7 @@ def test_spectrogram_puts_high_tones_above_low_ones() -> None:
 
 
 def test_map_has_every_kind_within_its_budget(experiment: Experiment) -> None:
-    rows = tables.read(experiment.path("map"), tables.EMBEDDING_MAP).to_pylist()
+    rows = tables.read(experiment.path("map"), EMBEDDING_MAP).to_pylist()
     assert len(rows) <= 60 and {row["kind"] for row in rows} == {"seen", "unseen", "synthetic"}
     assert all(row["item"].startswith("3/") for row in rows if row["kind"] == "synthetic")  # the lowest seed
     for kind in ("unseen", "synthetic"):
@@ -695,11 +701,11 @@ def test_map_has_every_kind_within_its_budget(experiment: Experiment) -> None:
 def test_map_reads_shards_and_leaves_excluded_clips_out(experiment: Experiment, tmp_path: Path) -> None:
     rows = tables.read(experiment.path("embeddings")).to_pylist()
     half = len(rows) // 2
-    tables.write(tmp_path / "0.parquet", tables.EMBEDDINGS, rows[:half])
-    tables.write(tmp_path / "1.parquet", tables.EMBEDDINGS, rows[half:])
+    tables.write(tmp_path / "0.parquet", EMBEDDINGS, rows[:half])
+    tables.write(tmp_path / "1.parquet", EMBEDDINGS, rows[half:])
     roles = tables.read(experiment.path("partition")).to_pylist()
     roles = [row | ({"role": "excluded"} if row["class_id"] == 1 else {}) for row in roles]
-    tables.write(tmp_path / "partition.parquet", tables.PARTITION, roles)
+    tables.write(tmp_path / "partition.parquet", PARTITION, roles)
     embedding_map.project_embeddings(
         tmp_path / "map.parquet",
         embeddings=[tmp_path / "0.parquet", tmp_path / "1.parquet"],
@@ -728,7 +734,7 @@ def test_map_keeps_classes_together(experiment: Experiment) -> None:
 
 def test_map_rejects_embeddings_of_different_lengths(experiment: Experiment, tmp_path: Path) -> None:
     short = [{"seed": 0, "class_id": 0, "index": 0, "vector": [1.0, 2.0]}]
-    tables.write(tmp_path / "s.parquet", tables.SYNTHETIC_EMBEDDINGS, short)
+    tables.write(tmp_path / "s.parquet", SYNTHETIC_EMBEDDINGS, short)
     with pytest.raises(ValueError, match="different lengths"):
         embedding_map.project_embeddings(
             tmp_path / "m.parquet",

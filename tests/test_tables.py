@@ -16,6 +16,11 @@ from hypothesis import strategies as st
 
 from foley import __version__, tables
 from foley.tables import TableError
+from foley.tables.classes import CLASS_VECTORS
+from foley.tables.clips import AUDIO, CLIPS
+from foley.tables.features import EMBEDDINGS, HISTORY
+from foley.tables.registry import KINDS, describe
+from foley.tables.scores import SCORES
 
 
 def example_value(dtype: pa.DataType, number: int) -> Any:
@@ -44,7 +49,7 @@ def history(*epochs: int, value: float = 1.0) -> list[dict[str, Any]]:
     return [{"epoch": epoch, "quantity": "loss", "value": value} for epoch in epochs]
 
 
-@pytest.mark.parametrize("kind", tables.KINDS.values(), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_every_kind_comes_back_in_its_order(kind: tables.TableKind, tmp_path: Path) -> None:
     rows = example_rows(kind)
     path = tmp_path / "table.parquet"
@@ -78,14 +83,14 @@ def test_file_does_not_depend_on_the_order_of_rows(
         {"study": "s", "dataset": "d", "metric": metric, "seed": seed, "class_id": c, "value": 0.5}
         for seed, metric, c in keys
     ]
-    tables.write(folder / "a.parquet", tables.SCORES, rows)
+    tables.write(folder / "a.parquet", SCORES, rows)
     shuffler.shuffle(rows)
-    tables.write(folder / "b.parquet", tables.SCORES, rows)
+    tables.write(folder / "b.parquet", SCORES, rows)
     assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
 
 
 def test_empty_tables_keep_their_columns(tmp_path: Path) -> None:
-    for kind in tables.KINDS.values():
+    for kind in KINDS.values():
         tables.write(tmp_path / "empty.parquet", kind, [])
         assert tables.read(tmp_path / "empty.parquet", kind).schema.equals(kind.schema)
 
@@ -93,12 +98,12 @@ def test_empty_tables_keep_their_columns(tmp_path: Path) -> None:
 def test_doubled_rows_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     with pytest.raises(TableError, match=r"history: doubled rows.*'epoch': 2"):
-        tables.write(path, tables.HISTORY, history(1, 2, 2))
+        tables.write(path, HISTORY, history(1, 2, 2))
     # Empty keys count as equal: two overall scores of one metric contradict each other.
     score = {"study": "s", "dataset": "d", "metric": "accuracy", "seed": None, "value": 0.5}
     with pytest.raises(TableError, match="doubled"):
-        tables.write(path, tables.SCORES, [score, score])
-    with pytest.raises(TableError, match="doubled"), tables.writer(path, tables.HISTORY) as out:
+        tables.write(path, SCORES, [score, score])
+    with pytest.raises(TableError, match="doubled"), tables.writer(path, HISTORY) as out:
         out.write(history(1, 1))
     assert not path.exists()
 
@@ -106,24 +111,22 @@ def test_doubled_rows_are_refused(tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     with pytest.raises(TableError, match=r"history: unknown columns \['vlaue'\]"):
-        tables.write(path, tables.HISTORY, [{"epoch": 1, "quantity": "loss", "vlaue": 1.0}])
+        tables.write(path, HISTORY, [{"epoch": 1, "quantity": "loss", "vlaue": 1.0}])
     with pytest.raises(TableError, match="rows do not fit"):
-        tables.write(path, tables.HISTORY, [{"epoch": "first", "quantity": "loss"}])
+        tables.write(path, HISTORY, [{"epoch": "first", "quantity": "loss"}])
     with pytest.raises(TableError, match="rows do not fit"):
-        tables.write(path, tables.HISTORY, pa.table({"epoch": [1]}))
-    nameless = example_rows(tables.CLIPS, 1)[0] | {"clip_id": None}
+        tables.write(path, HISTORY, pa.table({"epoch": [1]}))
+    nameless = example_rows(CLIPS, 1)[0] | {"clip_id": None}
     with pytest.raises(TableError, match="column clip_id has empty values"):
-        tables.write(path, tables.CLIPS, [nameless])
+        tables.write(path, CLIPS, [nameless])
     with pytest.raises(TableError, match="column sha256 has empty values"):
-        tables.write(
-            path, tables.CLIPS, [{k: v for k, v in example_rows(tables.CLIPS, 1)[0].items() if k != "sha256"}]
-        )
+        tables.write(path, CLIPS, [{k: v for k, v in example_rows(CLIPS, 1)[0].items() if k != "sha256"}])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_streamed_batches_must_come_in_order(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    with tables.writer(path, tables.HISTORY) as out:
+    with tables.writer(path, HISTORY) as out:
         out.write(history(2, 1))  # within a batch they are sorted
         out.write([])
         out.write(history(3))
@@ -133,7 +136,7 @@ def test_streamed_batches_must_come_in_order(tmp_path: Path) -> None:
     for late in (2, 3):
         with (
             pytest.raises(TableError, match="out of order"),
-            tables.writer(tmp_path / "u.parquet", tables.HISTORY) as out,
+            tables.writer(tmp_path / "u.parquet", HISTORY) as out,
         ):
             out.write(history(1, 3))
             out.write(history(late))
@@ -142,9 +145,9 @@ def test_streamed_batches_must_come_in_order(tmp_path: Path) -> None:
 
 def test_a_table_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "t.parquet"
-    tables.write(path, tables.HISTORY, history(1))
+    tables.write(path, HISTORY, history(1))
     before = path.read_bytes()
-    with pytest.raises(ZeroDivisionError), tables.writer(path, tables.HISTORY) as out:
+    with pytest.raises(ZeroDivisionError), tables.writer(path, HISTORY) as out:
         out.write(history(1, 2, 3))
         assert path.read_bytes() == before
         raise ZeroDivisionError
@@ -165,7 +168,7 @@ def test_files_have_the_users_permissions(tmp_path: Path) -> None:
 def test_provenance(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     facts = {"rule": "train_encoder", "params": {"lr": 0.1, "path": Path("a/b")}, "shape": [480, 64]}
-    tables.write(path, tables.HISTORY, history(1), facts)
+    tables.write(path, HISTORY, history(1), facts)
     assert tables.provenance(path) == {
         "table": "history", "foley_version": __version__, "rule": "train_encoder",
         "params": {"lr": 0.1, "path": "a/b"}, "shape": [480, 64],
@@ -177,10 +180,10 @@ def test_provenance(tmp_path: Path) -> None:
 def test_vectors_have_a_fixed_size(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     matrix = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    kind = tables.EMBEDDINGS.with_vectors(vector=4)
+    kind = EMBEDDINGS.with_vectors(vector=4)
     keys = {"clip_id": pa.array(["a", "b", "c"]), "window": pa.array([0, 0, 0], pa.int32())}
     tables.write(path, kind, pa.table({**keys, "vector": tables.from_matrix(matrix)}))
-    column = tables.read(path, tables.EMBEDDINGS)["vector"]
+    column = tables.read(path, EMBEDDINGS)["vector"]
     assert column.type == pa.list_(pa.float32(), 4)
     np.testing.assert_array_equal(tables.to_matrix(column), matrix)
     np.testing.assert_array_equal(tables.to_matrix(column.slice(1)), matrix[1:])
@@ -193,10 +196,10 @@ def test_several_files_are_read_as_one(tmp_path: Path) -> None:
     # A folder `key=value` must not add a column of its own.
     paths = [tmp_path / f"epoch={number}" / "t.parquet" for number in (1, 2)]
     for number, path in enumerate(paths):
-        tables.write(path, tables.HISTORY, history(2 * number + 1, 2 * number + 2), {"part": number})
-    table = tables.read(paths, tables.HISTORY)
+        tables.write(path, HISTORY, history(2 * number + 1, 2 * number + 2), {"part": number})
+    table = tables.read(paths, HISTORY)
     assert table["epoch"].to_pylist() == [1, 2, 3, 4]
-    assert table.column_names == tables.HISTORY.schema.names
+    assert table.column_names == HISTORY.schema.names
     assert tables.read(paths, columns=["value"]).column_names == ["value"]
     batches = list(tables.iter_batches(paths[0], columns=["epoch"], batch_size=1))
     assert [batch.num_rows for batch in batches] == [1, 1]
@@ -211,14 +214,14 @@ def test_error_names_a_file_that_is_no_parquet(content: bytes, tmp_path: Path) -
     path = tmp_path / "clips.parquet"
     path.write_bytes(content)
     with pytest.raises(TableError, match=r"clips\.parquet is not a readable Parquet file"):
-        tables.read(path, tables.CLIPS)
+        tables.read(path, CLIPS)
 
 
 def test_error_names_lacking_columns_and_lacking_files(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    tables.write(path, tables.HISTORY, history(1))
+    tables.write(path, HISTORY, history(1))
     with pytest.raises(TableError, match=r"t\.parquet lacks the columns \['class_id', 'label', 'vector'\]"):
-        tables.read(path, tables.CLASS_VECTORS)
+        tables.read(path, CLASS_VECTORS)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         tables.read(tmp_path / "nowhere.parquet")
 
@@ -226,7 +229,7 @@ def test_error_names_lacking_columns_and_lacking_files(tmp_path: Path) -> None:
 @pytest.fixture
 def audio_shard(tmp_path: Path) -> Path:
     path = tmp_path / "shard=0.parquet"
-    tables.write(path, tables.AUDIO, example_rows(tables.AUDIO))
+    tables.write(path, AUDIO, example_rows(AUDIO))
     return path
 
 
@@ -250,13 +253,13 @@ def test_duckdb_and_pandas_read_tables(audio_shard: Path) -> None:
     query = f"SELECT clip_id, audio.path FROM '{audio_shard}' WHERE duration_s > 3 ORDER BY clip_id"
     assert duckdb.sql(query).fetchall() == [(f"text {n:03d} ä", f"text {n:03d} ä") for n in (3, 4)]
     frame = pandas.read_parquet(audio_shard)
-    assert list(frame.columns) == list(tables.AUDIO.columns)
+    assert list(frame.columns) == list(AUDIO.columns)
     assert frame["audio"][2]["bytes"] == bytes([2, 0, 255])
 
 
 def test_description_names_every_column() -> None:
-    text = tables.describe()
-    for kind in tables.KINDS.values():
+    text = describe()
+    for kind in KINDS.values():
         assert f"## {kind.name}\n" in text
         for name, (_, doc) in kind.columns.items():
             assert f"| `{name}` |" in text

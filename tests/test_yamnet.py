@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from foley import tables
 from foley.encoders.embed import train_and_embed
 from foley.encoders.yamnet import BLOCKS, YAMNet, YAMNetEncoder, YAMNetOptions
+from foley.tables.features import EMBEDDINGS, FEATURES, HISTORY
+from foley.tables.zero_shot import PARTITION
 
 FRAMES, MELS = 24, 16
 TINY = YAMNetOptions(dim=8, epochs=4, batch_size=8, precision="float32")
@@ -131,7 +133,7 @@ def run(
         shard_paths.append(folder / f"features-{shard}.parquet")
         tables.write(
             shard_paths[-1],
-            tables.FEATURES.with_vectors(vector=FRAMES * MELS),
+            FEATURES.with_vectors(vector=FRAMES * MELS),
             pa.table(
                 {
                     "clip_id": [names[row] for row in rows],
@@ -143,7 +145,7 @@ def run(
         )
     tables.write(
         paths["partition"],
-        tables.PARTITION,
+        PARTITION,
         [
             {"clip_id": name, "class_id": int(class_id), "recording_id": name, "role": role}
             for name, class_id, role in list(zip(names, classes, ROLES, strict=True))[:known]
@@ -161,10 +163,10 @@ def test_every_clip_is_embedded_and_the_weights_give_the_same(
 ) -> None:
     features, classes = clips
     paths = run(tmp_path, features, classes, provenance={"rule": "train_encoder"})
-    table = tables.read(paths["embeddings"], tables.EMBEDDINGS)
+    table = tables.read(paths["embeddings"], EMBEDDINGS)
     assert table["clip_id"].to_pylist() == [f"clip-{number:02d}" for number in range(30)]
     assert tables.provenance(paths["embeddings"])["rule"] == "train_encoder"
-    history = tables.read(paths["history"], tables.HISTORY)
+    history = tables.read(paths["history"], HISTORY)
     assert set(history["quantity"].to_pylist()) == {"loss", "validation_loss", "validation_accuracy"}
     weights = load_file(paths["weights"])
     assert float(weights["input_mean"]) == pytest.approx(features[:16].mean(), rel=1e-5)

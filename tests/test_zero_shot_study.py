@@ -28,6 +28,11 @@ from foley.studies.zero_shot import (
     score_method,
     score_references,
 )
+from foley.tables.classes import CLASS_VECTORS
+from foley.tables.clips import CLIPS
+from foley.tables.features import EMBEDDINGS
+from foley.tables.scores import PREDICTIONS, SCORES
+from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
 
 LABELS = ["bell", "cat", "dog", "fan", "rain", "wind"]
 
@@ -37,7 +42,7 @@ def write_clips(path: Path, clips: Sequence[tuple[str, str]]) -> None:
     labels = sorted({label for label, _ in clips})
     tables.write(
         path,
-        tables.CLIPS,
+        CLIPS,
         [
             {
                 "dataset": "toy", "clip_id": f"clip-{number:04d}", "class_id": labels.index(label), "label": label,
@@ -59,7 +64,7 @@ def partition(
         folder / "partition.parquet", clips=folder / "clips.parquet", splits_file=folder / "splits.yaml",
         random={}, **options,
     )  # fmt: skip
-    return tables.read(folder / "partition.parquet", tables.PARTITION).to_pylist()
+    return tables.read(folder / "partition.parquet", PARTITION).to_pylist()
 
 
 UNSEEN_CAT = "splits: {test: {unseen: [cat]}}"
@@ -185,7 +190,7 @@ def test_splits_of_a_dataset_are_read(tmp_path: Path) -> None:
 def write_vectors(path: Path, matrix: np.ndarray) -> None:
     tables.write(
         path,
-        tables.CLASS_VECTORS.with_vectors(vector=matrix.shape[1]),
+        CLASS_VECTORS.with_vectors(vector=matrix.shape[1]),
         pa.table(
             {
                 "class_id": pa.array(range(len(matrix)), pa.int32()),
@@ -200,7 +205,7 @@ def write_embeddings(path: Path, keys: Sequence[tuple[str, int]], matrix: np.nda
     """Embeddings of (clip id, window) pairs."""
     tables.write(
         path,
-        tables.EMBEDDINGS.with_vectors(vector=matrix.shape[1]),
+        EMBEDDINGS.with_vectors(vector=matrix.shape[1]),
         pa.table(
             {
                 "clip_id": [clip_id for clip_id, _ in keys],
@@ -217,7 +222,7 @@ def small(tmp_path: Path) -> Path:
     roles = [("a", 2, "seen_train"), ("b", 0, "unseen"), ("c", 1, "seen_test"), ("d", 3, "excluded")]
     tables.write(
         tmp_path / "partition.parquet",
-        tables.PARTITION,
+        PARTITION,
         [{"clip_id": i, "class_id": c, "recording_id": i, "role": r} for i, c, r in roles],
     )
     write_embeddings(tmp_path / "1.parquet", [("b", 0), ("d", 0)], np.array([[5.0, 6], [7, 8]]))
@@ -276,7 +281,7 @@ class Study:
         return self.folder / split / f"{method}{name}.parquet"
 
     def scores(self, path: Path) -> list[dict[str, Any]]:
-        return tables.read(path, tables.SCORES).to_pylist()
+        return tables.read(path, SCORES).to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -349,8 +354,8 @@ OVERALL = {"seed": None, "class_id": None}
 
 
 def test_synthetic_embeddings_are_those_of_unseen_classes(study: Study) -> None:
-    table = tables.read(study.path("synthetic", "fold0", "made"), tables.SYNTHETIC_EMBEDDINGS)
-    rows = tables.read(study.path("partition", "fold0"), tables.PARTITION).to_pylist()
+    table = tables.read(study.path("synthetic", "fold0", "made"), SYNTHETIC_EMBEDDINGS)
+    rows = tables.read(study.path("partition", "fold0"), PARTITION).to_pylist()
     unseen = sorted({row["class_id"] for row in rows if row["role"] == "unseen"})
     assert table.num_rows == len(SEEDS) * len(unseen) * 20
     assert sorted(set(table["class_id"].to_pylist())) == unseen
@@ -363,13 +368,13 @@ def test_synthetic_embeddings_are_those_of_unseen_classes(study: Study) -> None:
 
 
 def test_predictions_are_of_the_right_clips_and_classes(study: Study) -> None:
-    roles = tables.read(study.path("partition", "fold1"), tables.PARTITION).to_pylist()
+    roles = tables.read(study.path("partition", "fold1"), PARTITION).to_pylist()
     by_role: dict[str, set[str]] = defaultdict(set)
     classes: dict[str, set[int]] = defaultdict(set)
     for row in roles:
         by_role[row["role"]].add(row["clip_id"])
         classes[row["role"]].add(row["class_id"])
-    rows = tables.read(study.path("predictions", "fold1", "made"), tables.PREDICTIONS).to_pylist()
+    rows = tables.read(study.path("predictions", "fold1", "made"), PREDICTIONS).to_pylist()
     for seed in SEEDS:
         plain = [row for row in rows if row["seed"] == seed and row["setting"] == "conventional"]
         assert {row["clip_id"] for row in plain} == by_role["unseen"]
@@ -390,7 +395,7 @@ def test_scores_of_a_method(study: Study) -> None:
         assert row["value"] is None or 0 <= row["value"] <= 1
         if row["low"] is not None:
             assert 0 <= row["low"] <= row["high"] <= 1
-    predictions = tables.read(study.path("predictions", "fold0", "made"), tables.PREDICTIONS).to_pandas()
+    predictions = tables.read(study.path("predictions", "fold0", "made"), PREDICTIONS).to_pandas()
     plain = predictions[predictions.setting == "conventional"]
     right = plain.class_id == plain.predicted_class_id
     assert value(rows, metric="accuracy", **OVERALL) == pytest.approx(right.mean())
@@ -471,10 +476,10 @@ def test_classes_are_recognised_better_than_by_chance(study: Study) -> None:
 
 def test_a_gain_over_oneself_is_nothing(study: Study) -> None:
     # The same answers under another name: no gain, and no doubt about it.
-    table = tables.read(study.path("predictions", "fold0", "ale"), tables.PREDICTIONS)
+    table = tables.read(study.path("predictions", "fold0", "ale"), PREDICTIONS)
     twin = study.folder / "twin.parquet"
     column = pa.array(["twin"] * table.num_rows)
-    tables.write(twin, tables.PREDICTIONS, table.set_column(2, "method", column))
+    tables.write(twin, PREDICTIONS, table.set_column(2, "method", column))
     output = study.folder / "twins.parquet"
     compare_methods(
         output, predictions=[study.path("predictions", "fold0", "ale"), twin],

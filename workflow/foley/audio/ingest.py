@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from foley import tables
 from foley.audio.decode import ClipRejected, decode, encode_flac, to_pcm16
+from foley.tables.clips import AUDIO, CLIPS, RAW_CLIPS, REJECTED
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +96,14 @@ def ingest_shard(
     """
     if not root.is_dir():
         raise FileNotFoundError(f"the folder of dataset {dataset} is gone: {root}")
-    raw = tables.read(manifest, tables.RAW_CLIPS)
+    raw = tables.read(manifest, RAW_CLIPS)
     raw = raw.filter(pa.compute.equal(raw["shard"], shard))
     # A few rows at a time as Python objects, which take far more memory than the table.
     rows = (row for part in raw.to_batches(max_chunksize=256) for row in part.to_pylist())
     rejected: list[dict[str, Any]] = []
     batch: list[dict[str, Any]] = []
     with (
-        tables.writer(audio_path, tables.AUDIO, provenance) as out,
+        tables.writer(audio_path, AUDIO, provenance) as out,
         ThreadPoolExecutor(max_workers=max(1, threads)) as pool,
     ):
         work = _in_order(
@@ -120,7 +121,7 @@ def ingest_shard(
                 out.write(batch)
                 batch = []
         out.write(batch)
-    tables.write(rejected_path, tables.REJECTED, rejected, provenance)
+    tables.write(rejected_path, REJECTED, rejected, provenance)
     log.info(
         "shard %d of %s: %d clips, %d rejected", shard, dataset, raw.num_rows - len(rejected), len(rejected)
     )
@@ -152,13 +153,13 @@ def collect_clips(
             the reasons can be read.
         ValueError: no clip is left.
     """
-    columns = [name for name in tables.CLIPS.columns if name != "class_id"]
+    columns = [name for name in CLIPS.columns if name != "class_id"]
     clips = tables.read(list(audio), columns=columns).sort_by("clip_id")
-    raw = tables.read(manifest, tables.RAW_CLIPS, columns=["clip_id", "class_id"])
+    raw = tables.read(manifest, RAW_CLIPS, columns=["clip_id", "class_id"])
     class_of = dict(zip(raw["clip_id"].to_pylist(), raw["class_id"].to_pylist(), strict=True))
     ids = [class_of[clip_id] for clip_id in clips["clip_id"].to_pylist()]
     clips = clips.append_column("class_id", pa.array(ids, pa.int32()))
-    refused = tables.read(list(rejected), tables.REJECTED).to_pylist()
+    refused = tables.read(list(rejected), REJECTED).to_pylist()
     if duplicates == "reject":
         first: dict[str, str] = {}
         keep = []
@@ -179,7 +180,7 @@ def collect_clips(
                     }
                 )
         clips = clips.filter(pa.array(keep, type=pa.bool_()))
-    tables.write(rejected_path, tables.REJECTED, refused, provenance)
+    tables.write(rejected_path, REJECTED, refused, provenance)
     total = clips.num_rows + len(refused)
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r["reason"] for r in refused).most_common())
     if not clips.num_rows:
@@ -195,5 +196,5 @@ def collect_clips(
             f"max_rejected = {max_rejected:.0%}; mend the files listed in the log, or raise "
             f"datasets.{dataset}.max_rejected"
         )
-    tables.write(clips_path, tables.CLIPS, clips, provenance)
+    tables.write(clips_path, CLIPS, clips, provenance)
     log.info("%s: %d clips, %d rejected (%s)", dataset, clips.num_rows, len(refused), reasons or "none")

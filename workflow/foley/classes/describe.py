@@ -12,6 +12,7 @@ import pyarrow as pa
 from foley import tables
 from foley.classes.table import ClassInfo, ClassTable, from_labels, read_class_table
 from foley.classes.vectors import class_vectors
+from foley.tables.classes import CLASS_VECTORS, CLASSES, MISSING_WORDS
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def describe_classes(
         )
     tables.write(
         output,
-        tables.CLASSES,
+        CLASSES,
         [
             {
                 # The dataset's own number counts; a class table may number its classes otherwise.
@@ -67,7 +68,7 @@ def read_classes(path: Path) -> ClassTable:
                 tuple(row["synonyms"]),
                 tuple(row["attributes"]) if row["attributes"] is not None else None,
             )
-            for row in tables.read(path, tables.CLASSES).to_pylist()
+            for row in tables.read(path, CLASSES).to_pylist()
         ),
         (),
     )
@@ -91,7 +92,7 @@ def embed_classes(
     label = {info.class_id: info.label for info in table.classes}
     tables.write(
         vectors_path,
-        tables.CLASS_VECTORS.with_vectors(vector=made.vectors.shape[1]),
+        CLASS_VECTORS.with_vectors(vector=made.vectors.shape[1]),
         pa.table(
             {
                 "class_id": pa.array(made.class_ids, pa.int32()),
@@ -102,6 +103,6 @@ def embed_classes(
         provenance,
     )
     missing = [{"class_id": c, "label": label[c], "word": word} for c, word in dict.fromkeys(made.missing)]
-    tables.write(missing_path, tables.MISSING_WORDS, missing, provenance)
+    tables.write(missing_path, MISSING_WORDS, missing, provenance)
     if missing:
         log.warning("%d words have no vector: %s", len(missing), [row["word"] for row in missing])

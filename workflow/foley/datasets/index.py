@@ -11,6 +11,7 @@ from typing import Any
 from foley import tables
 from foley.datasets.protocol import DatasetKind
 from foley.datasets.tree import shard_of
+from foley.tables.clips import RAW_CLIPS
 
 log = logging.getLogger(__name__)
 
@@ -51,5 +52,5 @@ def index_dataset(
         }
         for clip in clips
     ]
-    tables.write(manifest_path, tables.RAW_CLIPS, rows, provenance)
+    tables.write(manifest_path, RAW_CLIPS, rows, provenance)
     log.info("%s: %d files, %d classes", kind.title, len(rows), len({clip.label for clip in clips}))

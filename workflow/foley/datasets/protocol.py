@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+from foley.datasets.sources import AnySource
 
 # What counts as audio by its name when a folder is scanned; the content decides how it is decoded.
 AUDIO_SUFFIXES = frozenset(
@@ -36,9 +38,15 @@ AUDIO_SUFFIXES = frozenset(
 )
 
 
+VIDEO_SUFFIXES = frozenset([".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".3gp", ".flv"])
+
+
 @dataclass(frozen=True)
 class RawClip:
-    """One raw audio file and what its dataset says of it (see `tables.RAW_CLIPS`)."""
+    """One raw clip and what its dataset says of it (see `foley.tables.clips.RAW_CLIPS`).
+
+    `row` is set where a Parquet file holds many clips, `start_s` and `end_s` where the clip is a part of its file.
+    """
 
     clip_id: str
     source: str
@@ -49,6 +57,18 @@ class RawClip:
     split: str | None = None
     fold: int | None = None
     speaker_id: str | None = None
+    row: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True)
+class RawClass:
+    """A class that a dataset defines; `parents` are the classes right above it in its hierarchy."""
+
+    class_id: int
+    label: str
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,13 +84,29 @@ class DatasetKind(ABC):
     citation: ClassVar[str] = ""
     url: ClassVar[str] = ""
     Options: ClassVar[type] = NoOptions
-    # Files beside the audio that say something of it (labels, folds), as glob patterns below the root.
+    # How to get what cannot be downloaded without a person: an account, a licence, a form.
+    by_hand: ClassVar[str] = ""
+    # Folder below the config's `data` that a download fills; kinds that share files share it. Default: the kind's id.
+    storage: ClassVar[str | None] = None
+    # How many clips the publisher counts, for the card; None where there is no such number.
+    published_clips: ClassVar[int | None] = None
+    # What the official folds or splits promise to keep apart: pairs of (audio, recording or speaker; fold or split).
+    claims: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+    # Whether a clip may have several labels.
+    multi_label: ClassVar[bool] = False
+    # Suffixes of the files that hold the clips.
+    media: ClassVar[frozenset[str]] = AUDIO_SUFFIXES
+    # Files beside them that say something of it (labels, folds), as glob patterns below the root.
     tables: ClassVar[tuple[str, ...]] = ()
     # Whether the raw tree is made by a rule (`generate`) instead of lying on disk.
     generated: ClassVar[bool] = False
 
     def __init__(self, options: Any = None) -> None:
         self.options = options if options is not None else self.Options()
+
+    def sources(self) -> tuple[AnySource, ...]:
+        """What to download; empty where nothing can be."""
+        return ()
 
     def check(self, root: Path) -> None:
         """Raise FileNotFoundError, naming what lacks and the remedy, when ``root`` is not such a dataset."""
@@ -81,13 +117,24 @@ class DatasetKind(ABC):
     def scan(self, root: Path) -> list[RawClip]:
         """All raw clips below ``root``, without opening audio."""
 
+    def classes(self, root: Path) -> list[RawClass] | None:
+        """The classes that the dataset defines, or None to take those of its clips."""
+        return None
+
+    def read(
+        self, root: Path, rows: Iterable[Mapping[str, Any]]
+    ) -> Iterator[tuple[Mapping[str, Any], Path | bytes]]:
+        """Each row of the manifest with its file, or with the bytes of one that lies inside a larger file."""
+        for row in rows:
+            yield row, root / row["source"]
+
     def generate(self, root: Path, progress: Any) -> None:
         """Write the raw tree below ``root`` (kinds with ``generated`` only)."""
         raise TypeError(f"{self.title} is not a generated dataset; it is read from its `path`")
 
 
-def audio_files(root: Path) -> list[Path]:
-    """Audio files below ``root`` by their suffix, sorted; hidden files and folders are left out.
+def audio_files(root: Path, suffixes: frozenset[str] = AUDIO_SUFFIXES) -> list[Path]:
+    """Files below ``root`` with one of ``suffixes``, sorted; hidden files and folders are left out.
 
     Links to folders are followed (``Path.rglob`` would pass them by).
     """
@@ -102,7 +149,7 @@ def audio_files(root: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         for name in files:
             path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+            if not name.startswith(".") and path.suffix.lower() in suffixes and path.is_file():
                 found.append(path)
     return sorted(found)
 

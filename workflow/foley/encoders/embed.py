@@ -17,6 +17,8 @@ from foley import tables
 from foley.audio.decode import resample
 from foley.audio.ingest import Progress
 from foley.audio.store import iter_waveforms
+from foley.tables.features import EMBEDDINGS, HISTORY
+from foley.tables.zero_shot import PARTITION
 from foley.training.checkpoint import Checkpoint
 from foley.training.loop import autocast_dtype, choose_device
 
@@ -69,7 +71,7 @@ def train_and_embed(
     # Shards come one after the other; the order of clips must not depend on their number.
     order = np.lexsort((windows, np.array(clip_ids, dtype=object)))
     clip_ids, windows, matrix = [clip_ids[i] for i in order], windows[order], matrix[order]
-    parts = tables.read(partition, tables.PARTITION)
+    parts = tables.read(partition, PARTITION)
     role = dict(zip(parts["clip_id"].to_pylist(), parts["role"].to_pylist(), strict=True))
     class_of = dict(zip(parts["clip_id"].to_pylist(), parts["class_id"].to_pylist(), strict=True))
     seen = sorted({class_of[c] for c, r in role.items() if r.startswith("seen")})
@@ -88,9 +90,9 @@ def train_and_embed(
     known = np.array([c in role for c in clip_ids])
     vectors = encoder.embed(matrix[known])
     encoder.save(weights_path)
-    tables.write(history_path, tables.HISTORY, history.as_rows(), provenance)
+    tables.write(history_path, HISTORY, history.as_rows(), provenance)
     table = _embedding_table([c for c, k in zip(clip_ids, known, strict=True) if k], windows[known], vectors)
-    tables.write(embeddings_path, tables.EMBEDDINGS.with_vectors(vector=vectors.shape[1]), table, provenance)
+    tables.write(embeddings_path, EMBEDDINGS.with_vectors(vector=vectors.shape[1]), table, provenance)
     if checkpoint is not None:
         checkpoint.discard()
 
@@ -113,7 +115,7 @@ def embed_shard(
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = import_module(target.partition(":")[0]).load(weights, device)
-    with tables.writer(output, tables.EMBEDDINGS.with_vectors(vector=encoder.dim), provenance) as out:
+    with tables.writer(output, EMBEDDINGS.with_vectors(vector=encoder.dim), provenance) as out:
         for ids, waveforms, rate in progress(iter_waveforms(audio, batch_size=batch_size)):
             by_length: dict[int, list[int]] = defaultdict(list)
             resampled = [resample(samples, rate, encoder.sample_rate_hz) for samples in waveforms]

@@ -14,6 +14,7 @@ import torch
 from foley import tables
 from foley.audio.ingest import Progress
 from foley.audio.store import iter_waveforms
+from foley.tables.features import FEATURES
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def extract_shard(
     feature = feature.to(device)
     dim = int(np.prod(feature.shape))
     facts = {**(provenance or {}), "shape": list(feature.shape)}
-    with tables.writer(output, tables.FEATURES.with_vectors(vector=dim), facts) as out:
+    with tables.writer(output, FEATURES.with_vectors(vector=dim), facts) as out:
         for ids, waveforms, rate in progress(iter_waveforms(audio, batch_size=batch_size)):
             vectors, counts = feature.extract(waveforms, rate)
             out.write(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from foley import tables
+from foley.tables.classes import CLASSES, MISSING_WORDS
+from foley.tables.clips import CLIPS, REJECTED
 
 REJECTED_ROWS = 200  # shown on the page; the table holds all
 
@@ -61,7 +63,7 @@ class DataSummary:
 def summarise(dataset: DatasetTables) -> DataSummary:
     """Read the tables of one dataset into numbers."""
     columns = ["class_id", "label", "recording_id", "speaker_id", "duration_s", "sample_rate_hz"]
-    clips = tables.read(dataset.clips, tables.CLIPS, [*columns, "source_sample_rate_hz"])
+    clips = tables.read(dataset.clips, CLIPS, [*columns, "source_sample_rate_hz"])
     labels = _labels(dataset.classes)
     durations = clips["duration_s"].to_numpy()
     grouped = (
@@ -77,12 +79,12 @@ def summarise(dataset: DatasetTables) -> DataSummary:
     }
     # A class that lost all its clips is what a reader must see, so classes without clips keep their row.
     empty = {label: ClassBalance(label, 0, 0, 0.0) for label in labels.values() if label not in balance}
-    rejected = tables.read(dataset.rejected, tables.REJECTED)
+    rejected = tables.read(dataset.rejected, REJECTED)
     reasons = rejected.group_by("reason", use_threads=False).aggregate([([], "count_all")]).to_pylist()
     words = {
         (row["label"] or "", row["word"] or "")
         for path in dataset.missing_words
-        for row in tables.read(path, tables.MISSING_WORDS).to_pylist()
+        for row in tables.read(path, MISSING_WORDS).to_pylist()
     }
     some = bool(len(durations))
     return DataSummary(
@@ -106,7 +108,7 @@ def summarise(dataset: DatasetTables) -> DataSummary:
 
 
 def _labels(classes: Path) -> dict[int, str]:
-    rows = tables.read(classes, tables.CLASSES, ["class_id", "label"]).to_pylist()
+    rows = tables.read(classes, CLASSES, ["class_id", "label"]).to_pylist()
     return {row["class_id"]: row["label"] for row in rows}
 
 

@@ -16,6 +16,9 @@ import pyarrow.compute as pc
 
 from foley import tables
 from foley.runtime.seeds import derive
+from foley.tables.classes import CLASSES
+from foley.tables.report import EMBEDDING_MAP
+from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
 
 log = logging.getLogger(__name__)
 _SHARE = 0.4  # of the points, for unseen and for synthetic each; seen classes get what is left
@@ -51,7 +54,7 @@ def project_embeddings(
     Raises:
         ValueError: real and synthetic embeddings differ in length.
     """
-    names = tables.read(classes, tables.CLASSES, ["class_id", "label"]).to_pylist()
+    names = tables.read(classes, CLASSES, ["class_id", "label"]).to_pylist()
     labels = {row["class_id"]: row["label"] for row in names}
     shards = [embeddings] if isinstance(embeddings, Path) else list(embeddings)
     items, points = _synthetic_embeddings(synthetic)
@@ -80,7 +83,7 @@ def project_embeddings(
     log.info("projected %d embeddings", len(rows))
     tables.write(
         output,
-        tables.EMBEDDING_MAP,
+        EMBEDDING_MAP,
         [
             {
                 "kind": kind,
@@ -100,7 +103,7 @@ def _roles(partition: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Clips of unseen classes and of seen ones, each clip -> class."""
     unseen: dict[str, int] = {}
     seen: dict[str, int] = {}
-    for row in tables.read(partition, tables.PARTITION, ["clip_id", "class_id", "role"]).to_pylist():
+    for row in tables.read(partition, PARTITION, ["clip_id", "class_id", "role"]).to_pylist():
         if row["role"] == "unseen":
             unseen[row["clip_id"]] = row["class_id"]
         elif row["role"].startswith("seen_"):  # and not excluded from the split
@@ -110,7 +113,7 @@ def _roles(partition: Path) -> tuple[dict[str, int], dict[str, int]]:
 
 def _synthetic_embeddings(path: Path) -> tuple[dict[str, int], dict[str, np.ndarray[Any, Any]]]:
     """Item -> class and item -> vector, for the lowest seed; an item is `seed/class/index`."""
-    table = tables.read(path, tables.SYNTHETIC_EMBEDDINGS)
+    table = tables.read(path, SYNTHETIC_EMBEDDINGS)
     if not table.num_rows:
         return {}, {}
     table = table.filter(pc.equal(table["seed"], pc.min(table["seed"])))

@@ -17,6 +17,9 @@ import soundfile as sf
 
 from foley import tables
 from foley.runtime.seeds import derive
+from foley.tables.clips import CLIPS
+from foley.tables.report import GALLERY
+from foley.tables.zero_shot import SYNTHETIC_EMBEDDINGS
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +82,7 @@ def pick_gallery(
     Raises:
         ValueError: a chosen clip lies in none of the shards.
     """
-    known = tables.read(
-        clips, tables.CLIPS, ["dataset", "clip_id", "class_id", "label", "recording_id"]
-    ).to_pylist()
+    known = tables.read(clips, CLIPS, ["dataset", "clip_id", "class_id", "label", "recording_id"]).to_pylist()
     picks = _pick_real(known, per_class, seed) + _pick_nearest(known, nearest)
     wanted = {pick.clip_id for pick in picks}
     media = {}
@@ -93,7 +94,7 @@ def pick_gallery(
     dataset = known[0]["dataset"] if known else ""
     tables.write(
         output,
-        tables.GALLERY,
+        GALLERY,
         [
             {
                 "dataset": dataset,
@@ -147,7 +148,7 @@ def _pick_nearest(clips: Sequence[Mapping[str, Any]], sources: Sequence[NearestS
 
 def _nearest_clips(source: NearestSource, known: Container[str]) -> dict[int, str]:
     """Class -> clip with the highest cosine to the class's mean synthetic embedding; streams the clips."""
-    synthetic = tables.read(source.synthetic, tables.SYNTHETIC_EMBEDDINGS, ["class_id", "vector"])
+    synthetic = tables.read(source.synthetic, SYNTHETIC_EMBEDDINGS, ["class_id", "vector"])
     if not synthetic.num_rows:
         return {}
     of = synthetic["class_id"].to_numpy()

@@ -23,6 +23,7 @@ from foley.report.confusion import Confusion, read_confusions
 from foley.report.data_summary import DatasetTables, summarise
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.verdict import GAIN, Finding, Verdict, verdicts
+from foley.tables.report import EMBEDDING_MAP, GALLERY
 
 __all__ = ["TEMPLATES", "DatasetTables", "MapTable", "write_report"]
 
@@ -632,7 +633,7 @@ def _confusion_panel(confusion: Confusion, labels: Mapping[int, str]) -> dict[st
 def _map_panels(maps: Sequence[MapTable]) -> tuple[list[dict[str, Any]], list[str]]:
     panels, svgs = [], []
     for entry in maps:
-        table = tables.read(entry.path, tables.EMBEDDING_MAP)
+        table = tables.read(entry.path, EMBEDDING_MAP)
         title = " · ".join(part for part in entry.title if part)
         svg = draw.map_svg(
             table["x"].to_numpy().astype(np.float64),
@@ -649,7 +650,7 @@ def _map_panels(maps: Sequence[MapTable]) -> tuple[list[dict[str, Any]], list[st
 def _gallery_context(dataset: DatasetTables) -> dict[str, Any]:
     assert dataset.gallery is not None
     classes: dict[int, dict[str, Any]] = {}
-    for row in tables.read(dataset.gallery, tables.GALLERY).to_pylist():
+    for row in tables.read(dataset.gallery, GALLERY).to_pylist():
         entry = classes.setdefault(row["class_id"], {"label": row["label"], "clips": []})
         entry["clips"].append(
             {

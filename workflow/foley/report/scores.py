@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from foley import tables
+from foley.tables.scores import SCORES
 
 MEAN = "mean"  # the split under which a study stores its mean over splits
 REFERENCES = ("chance", "majority")  # need no training; shown below the methods
@@ -37,7 +38,7 @@ class ScoreBook:
     """All values over seeds of a score table. Orders follow what the caller says, then the alphabet."""
 
     def __init__(self, path: Path, methods: Sequence[str] = (), datasets: Sequence[str] = ()) -> None:
-        table = tables.read(path, tables.SCORES)
+        table = tables.read(path, SCORES)
         seeds = table.filter(pc.is_valid(table["seed"]))
         self._seeds: dict[tuple[str, str, System], set[int]] = {}
         distinct = seeds.group_by(["study", "dataset", "method", "variant", "seed"]).aggregate([])

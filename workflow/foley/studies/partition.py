@@ -14,6 +14,8 @@ import yaml
 
 from foley import tables
 from foley.runtime.seeds import derive
+from foley.tables.clips import CLIPS
+from foley.tables.zero_shot import PARTITION
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ def partition_clips(
     Raises:
         ValueError: the split names classes that the dataset lacks, or leaves none to see.
     """
-    table = tables.read(clips, tables.CLIPS, columns=["clip_id", "class_id", "label", "recording_id"])
+    table = tables.read(clips, CLIPS, columns=["clip_id", "class_id", "label", "recording_id"])
     rows = table.to_pylist()
     labels = sorted({row["label"] for row in rows})
     splits = (
@@ -175,6 +177,4 @@ def partition_clips(
         log.warning("%d seen clips share a recording with unseen classes and are excluded", leaks)
     counts = Counter(row["role"] for row in rows)
     log.info("split %s: %s", split, dict(sorted(counts.items())))
-    tables.write(
-        output, tables.PARTITION, [{k: row[k] for k in tables.PARTITION.columns} for row in rows], provenance
-    )
+    tables.write(output, PARTITION, [{k: row[k] for k in PARTITION.columns} for row in rows], provenance)

@@ -21,6 +21,8 @@ from foley import tables
 from foley.metrics import classification as metric
 from foley.metrics.bootstrap import Resamples, interval, resample_recordings
 from foley.studies.partition import TRAINING_ROLES
+from foley.tables.scores import PREDICTIONS, SCORES
+from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ def load_experiment(embeddings: Sequence[Path], partition: Path, class_vectors: 
     Raises:
         ValueError: a clip of the partition has no embedding, or a class no vector; names them.
     """
-    parts = tables.read(partition, tables.PARTITION).sort_by("clip_id")
+    parts = tables.read(partition, PARTITION).sort_by("clip_id")
     embedded = tables.read(list(embeddings), columns=["clip_id", "vector"])
     ids = np.array(embedded["clip_id"].to_pylist(), dtype=object)
     matrix = tables.to_matrix(embedded["vector"])
@@ -146,14 +148,14 @@ def generate_embeddings(
             "vector": tables.from_matrix(made.reshape(-1, dim)),
         }
     )
-    tables.write(output, tables.SYNTHETIC_EMBEDDINGS.with_vectors(vector=dim), table, provenance)
+    tables.write(output, SYNTHETIC_EMBEDDINGS.with_vectors(vector=dim), table, provenance)
     if checkpoint is not None:
         checkpoint.discard()
 
 
 def read_synthetic(path: Path, unseen: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
     """Synthetic embeddings as [seeds, unseen classes, count, dim]."""
-    table = tables.read(path, columns=list(tables.SYNTHETIC_EMBEDDINGS.columns))
+    table = tables.read(path, columns=list(SYNTHETIC_EMBEDDINGS.columns))
     matrix = tables.to_matrix(table["vector"])
     count = table.num_rows // (len(seeds) * len(unseen))
     if table.num_rows != len(seeds) * len(unseen) * count:
@@ -226,7 +228,7 @@ def classify(
                     }
                 )
             )
-    tables.write(output, tables.PREDICTIONS, pa.concat_tables(parts), provenance)
+    tables.write(output, PREDICTIONS, pa.concat_tables(parts), provenance)
     if checkpoint is not None:
         checkpoint.discard()
 
@@ -255,7 +257,7 @@ class Predicted:
 
 def read_predictions(path: Path, setting: str) -> Predicted:
     """One file of predictions, one setting."""
-    table = tables.read(path, tables.PREDICTIONS)
+    table = tables.read(path, PREDICTIONS)
     table = table.filter(pa.compute.equal(table["setting"], setting))
     seeds = tuple(sorted(set(table["seed"].to_pylist())))
     n = table.num_rows // max(len(seeds), 1)
@@ -354,7 +356,7 @@ def _summary_rows(
 
 
 def _recordings(partition: Path) -> dict[str, str]:
-    table = tables.read(partition, tables.PARTITION, columns=["clip_id", "recording_id"])
+    table = tables.read(partition, PARTITION, columns=["clip_id", "recording_id"])
     return dict(zip(table["clip_id"].to_pylist(), table["recording_id"].to_pylist(), strict=True))
 
 
@@ -394,14 +396,14 @@ def score_method(
                 class_id=int(class_id),
             )
         )
-    tables.write(output, tables.SCORES, rows, provenance)
+    tables.write(output, SCORES, rows, provenance)
 
 
 def score_references(
     output: Path, *, partition: Path, dataset: str, split: str, provenance: Mapping[str, Any] | None = None
 ) -> None:
     """What needs no training: chance (one class in U), and always saying the commonest unseen class."""
-    table = tables.read(partition, tables.PARTITION, columns=["class_id", "role"])
+    table = tables.read(partition, PARTITION, columns=["class_id", "role"])
     unseen = np.array(
         [
             c
@@ -415,7 +417,7 @@ def score_references(
         _row({**labels, "method": "chance"}, "accuracy", 1 / len(counts), len(unseen)),
         _row({**labels, "method": "majority"}, "accuracy", counts.max() / len(unseen), len(unseen)),
     ]
-    tables.write(output, tables.SCORES, rows, provenance)
+    tables.write(output, SCORES, rows, provenance)
 
 
 def compare_methods(
@@ -492,7 +494,7 @@ def compare_methods(
                     )
                 )
     if len(partitions) > 1:
-        known = tables.read(list(references), tables.SCORES).to_pylist()
+        known = tables.read(list(references), SCORES).to_pylist()
         for method in ("chance", "majority"):
             values = [(row["value"], row["n"]) for row in known if row["method"] == method]
             rows.append(
@@ -503,7 +505,7 @@ def compare_methods(
                     sum(n for _, n in values),
                 )
             )
-    tables.write(output, tables.SCORES, rows, provenance)
+    tables.write(output, SCORES, rows, provenance)
 
 
 def _gain(here: Measured, base: Measured) -> Measured:

@@ -1,0 +1,31 @@
+"""Every kind of table by name, for the docs. Jobs import the schemas that they need, not this list."""
+
+from __future__ import annotations
+
+from foley.tables import TableKind
+from foley.tables.classes import CLASS_VECTORS, CLASSES, MISSING_WORDS
+from foley.tables.clips import AUDIO, CLIPS, LEAKS, RAW_CLASSES, RAW_CLIPS, REJECTED
+from foley.tables.features import EMBEDDINGS, FEATURES, HISTORY
+from foley.tables.report import EMBEDDING_MAP, GALLERY
+from foley.tables.scores import PREDICTIONS, SCORES
+from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
+
+KINDS: dict[str, TableKind] = {
+    kind.name: kind
+    for kind in (
+        RAW_CLIPS, RAW_CLASSES, CLASSES, CLIPS, AUDIO, REJECTED, LEAKS, FEATURES, EMBEDDINGS, HISTORY,
+        CLASS_VECTORS, MISSING_WORDS, PARTITION, SYNTHETIC_EMBEDDINGS, PREDICTIONS, SCORES, EMBEDDING_MAP,
+        GALLERY,
+    )
+}  # fmt: skip
+
+
+def describe() -> str:
+    """docs/tables.md: every kind with its columns, made from the schemas themselves."""
+    lines = ["# Tables", "", "Made from the schemas in `foley.tables` by `make docs`; a test keeps it so.", ""]
+    for kind in KINDS.values():
+        lines += [f"## {kind.name}", "", f"{kind.doc} Rows are ordered by {', '.join(kind.order_by)}.", ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        lines += [f"| `{name}` | `{dtype}` | {doc} |" for name, (dtype, doc) in kind.columns.items()]
+        lines.append("")
+    return "\n".join(lines)
