@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from foley.audio.decode import resample
-
-# Clips at a time on a CPU: so few that their spectra stay in its cache (32 at once take 1.7 times as long).
-CPU_CLIPS = 4
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,8 @@ class LogMel(nn.Module):
             samples = resample(samples, sample_rate_hz, o.sample_rate_hz)
         step = self.frames * o.hop_length
         count = min(o.max_windows, max(1, -(-len(samples) // step)))
+        if count == 1 and len(samples) >= self.window_samples:
+            return samples[None, : self.window_samples]  # no copy
         out = np.zeros((count, self.window_samples), dtype=np.float32)
         for number in range(count):
             part = samples[number * step : number * step + self.window_samples]
@@ -100,8 +101,37 @@ class LogMel(nn.Module):
     @torch.inference_mode()
     def extract(self, waveforms: Sequence[np.ndarray], sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
         """Clips [T_i] -> (features [N, frames * n_mels] float32, number of windows of each clip [clips])."""
+        if self.banks.device.type != "cpu":
+            parts = [self.windows(samples, sample_rate_hz) for samples in waveforms]
+            batch = torch.from_numpy(np.concatenate(parts)).to(self.banks.device)
+            return self(batch).flatten(1).cpu().numpy(), np.array([len(part) for part in parts])
+        # One clip at a time: its spectrum stays in the cache (32 at once take 1.7 times as long).
         parts = [self.windows(samples, sample_rate_hz) for samples in waveforms]
-        batch = torch.from_numpy(np.concatenate(parts)).to(self.banks.device)
-        at_once = CPU_CLIPS if batch.device.type == "cpu" else len(batch)
-        features = torch.cat([self(some) for some in batch.split(at_once)]).flatten(1).cpu().numpy()
-        return features, np.array([len(part) for part in parts])
+        return np.concatenate([self._on_cpu(part) for part in parts]), np.array([len(p) for p in parts])
+
+    def _on_cpu(self, windows: np.ndarray) -> np.ndarray:
+        """`forward` in half the time: [B, window_samples] -> [B, frames * n_mels].
+
+        numpy takes the magnitude of complex numbers several times faster than torch, and of a mel filter bank's
+        weights nearly all are zero.
+        """
+        o = self.options
+        spectrum = torch.stft(
+            torch.from_numpy(windows),
+            *(o.n_fft, o.hop_length, o.win_length, self.window),
+            center=False,
+            return_complex=True,
+        )
+        magnitude = np.abs(spectrum.transpose(1, 2).numpy())
+        if o.power == 2.0:
+            np.square(magnitude, out=magnitude)
+        elif o.power != 1.0:
+            np.power(magnitude, o.power, out=magnitude)
+        mel = self._sparse_banks @ magnitude.reshape(-1, magnitude.shape[-1]).T
+        mel += np.float32(o.log_offset)
+        np.log(mel, out=mel)
+        return np.ascontiguousarray(mel.T).reshape(len(windows), -1)
+
+    @cached_property
+    def _sparse_banks(self) -> csr_matrix:
+        return csr_matrix(self.banks.T.numpy())
