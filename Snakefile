@@ -26,5 +26,6 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/scores.parquet",
+        [f"{RESULTS}/scores.parquet"] if P.study.datasets else [],
+        expand(CARD, dataset=P.datasets),
         f"{RESULTS}/report/index.html",

@@ -18,8 +18,7 @@ from measure import Table, cores, interleaved, one_core, times
 
 from foley.audio.decode import decode
 from foley.audio.ingest import IngestOptions, ingest_shard
-from foley.datasets.folder import Folder, FolderOptions
-from foley.datasets.index import index_dataset
+from foley.datasets.folder import Folder
 from foley.features.extract import extract_shard
 from foley.features.logmel import LogMel
 
@@ -116,13 +115,13 @@ def decode_resample_and_fft(paths: Sequence[Path]) -> None:
 
 def ingest(folder: Path) -> None:
     """The raw clips of one format -> a shard of the clip store."""
-    index_dataset(folder / "manifest.parquet", kind=Folder(FolderOptions()), root=folder / "raw", shards=1)
     ingest_shard(
         folder / "audio.parquet",
         folder / "rejected.parquet",
         dataset="bench",
+        kind=Folder(),
         root=folder / "raw",
-        manifest=folder / "manifest.parquet",
+        shards=1,
         shard=0,
         options=IngestOptions(),
     )

@@ -56,7 +56,7 @@ def classifier_stage(method: Method, name: str) -> Stage:
             synthetic = torch.rand(len(seeds), UNSEEN, method.samples_per_class, DIM)
         data = ZeroShotData(embeddings, classes, vectors, SEEN, synthetic)
         model = kind(replace(options, epochs=epochs), seeds)
-        return seconds(lambda: (model.fit(data), model.score(embeddings, vectors)))
+        return seconds(lambda: (model.fit(data), model.score(embeddings, torch.arange(SEEN + UNSEEN))))
 
     return Stage(name, options.epochs, run)
 

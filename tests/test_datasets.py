@@ -98,15 +98,16 @@ def test_folder_errors(tmp_path: Path) -> None:
     (tmp_path / "dog").mkdir()
     (tmp_path / "a.wav").unlink()
     with pytest.raises(ValueError, match="no audio files below"):
-        index_dataset(tmp_path / "m.parquet", kind=Folder(), root=tmp_path, shards=1)
+        index_dataset(tmp_path / "m.parquet", tmp_path / "c.parquet", kind=Folder(), root=tmp_path, shards=1)
 
 
 def test_manifest(tmp_path: Path) -> None:
     root = tmp_path / "root"
     touch(root, *(f"{label}/{n}.wav" for label in ("cat", "dog") for n in range(20)))
     index_dataset(
-        tmp_path / "m.parquet", kind=Folder(), root=root, shards=4, provenance={"rule": "index_dataset"}
-    )
+        tmp_path / "m.parquet", tmp_path / "c.parquet", kind=Folder(), root=root, shards=4,
+        provenance={"rule": "index_dataset"},
+    )  # fmt: skip
     rows = tables.read(tmp_path / "m.parquet", RAW_CLIPS).to_pylist()
     assert len(rows) == 40
     assert {row["shard"] for row in rows} == {0, 1, 2, 3}
@@ -146,9 +147,16 @@ def test_esc50_layout(esc50_root: Path) -> None:
 
 def test_esc50_clip_without_its_file_is_rejected(esc50_root: Path, tmp_path: Path) -> None:
     manifest, audio, rejected = (tmp_path / f"{name}.parquet" for name in ("manifest", "audio", "rejected"))
-    index_dataset(manifest, kind=ESC50(), root=esc50_root, shards=1)
+    index_dataset(manifest, tmp_path / "raw_classes.parquet", kind=ESC50(), root=esc50_root, shards=1)
     ingest_shard(
-        audio, rejected, dataset="esc50", root=esc50_root, manifest=manifest, shard=0, options=IngestOptions()
+        audio,
+        rejected,
+        dataset="esc50",
+        kind=ESC50(),
+        root=esc50_root,
+        shards=1,
+        shard=0,
+        options=IngestOptions(),
     )
     collect_clips(
         tmp_path / "clips.parquet", tmp_path / "all-rejected.parquet", dataset="esc50", manifest=manifest,

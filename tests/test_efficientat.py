@@ -16,7 +16,8 @@ import soundfile
 import soxr
 import torch
 
-from foley.encoders import efficientat
+from foley.download.http import Patience
+from foley.encoders import efficientat, weights
 from foley.encoders.protocol import AudioEncoder
 from foley.encoders.weights import resolve
 
@@ -330,9 +331,13 @@ def test_a_download_happens_once(server: ThreadingHTTPServer, tmp_path: Path) ->
 
 
 def test_wrong_bytes_are_not_kept(server: ThreadingHTTPServer, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"mn\.pt: downloaded 7,000 bytes with sha256 {SHA256}, but 0000"):
+    with pytest.raises(
+        ValueError, match=rf"mn\.pt is not the published file: its sha256 is {SHA256}, expected 0000"
+    ):
         resolve(address(server, "/mn.pt"), "0" * 64, tmp_path)
-    assert files_in(tmp_path) == []
+    with pytest.raises(ValueError, match=r"offers 7,000 bytes .*, expected 6,999"):
+        resolve(address(server, "/mn.pt"), None, tmp_path, size_bytes=6_999)
+    assert [path.name for path in files_in(tmp_path)] == ["mn.pt.bad"]
 
 
 def test_a_cached_file_that_rotted_is_named(server: ThreadingHTTPServer, tmp_path: Path) -> None:
@@ -342,25 +347,34 @@ def test_a_cached_file_that_rotted_is_named(server: ThreadingHTTPServer, tmp_pat
         resolve(address(server, "/mn.pt"), SHA256, tmp_path)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PATIENCE", Patience(attempts=2, first_wait_s=0.01))
+
+
 @pytest.mark.parametrize(
-    ("path", "reason"), [("/missing/mn.pt", "the server answered 404"), ("/cut/mn.pt", "download failed")]
+    ("path", "reason", "left"),
+    [
+        ("/missing/mn.pt", "the server answered 404", []),
+        ("/cut/mn.pt", "download failed", ["mn.pt.part", "mn.pt.part.json"]),
+    ],
 )
 def test_a_failed_download_says_what_to_do(
-    server: ThreadingHTTPServer, tmp_path: Path, path: str, reason: str
+    server: ThreadingHTTPServer, tmp_path: Path, impatient: None, path: str, reason: str, left: list[str]
 ) -> None:
     with pytest.raises(FileNotFoundError) as error:
-        resolve(address(server, path + "?token=secret"), SHA256, tmp_path, size_bytes=4_066_513)
+        resolve(address(server, path + "?token=secret"), SHA256, tmp_path, size_bytes=len(BODY))
     message = str(error.value)
-    assert reason in message and "(4.1 MB)" in message and "secret" not in message
-    assert f"Download {address(server, path)}" in message and f"put it at {tmp_path}" in message
-    assert files_in(tmp_path) == []
+    assert reason in message and "(7.0 kB)" in message and "secret" not in message
+    assert f"download {address(server, path)}" in message and f"put it at {tmp_path}" in message
+    assert sorted(path.name for path in files_in(tmp_path)) == left
 
 
-def test_no_network(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_no_network(server: ThreadingHTTPServer, tmp_path: Path, impatient: None) -> None:
     url = address(server, "/mn.pt")
     with pytest.raises(FileNotFoundError, match=r"offline mode.*put it at .*mn\.pt"):
         resolve(url, None, tmp_path, offline=True)
     assert server.requests == []  # type: ignore[attr-defined]
     server.server_close()
-    with pytest.raises(FileNotFoundError, match=r"mn\.pt are not here.*download failed"):
+    with pytest.raises(FileNotFoundError, match=r"mn\.pt are not here.*Connection refused"):
         resolve("http://127.0.0.1:9/mn.pt", None, tmp_path)

@@ -21,12 +21,13 @@ import soundfile as sf
 from PIL import Image
 
 from foley import tables
+from foley.datasets.leaks import check_leaks
 from foley.report import embedding_map, figures, gallery, page
 from foley.report.confusion import read_confusions
 from foley.report.scores import ScoreBook
 from foley.report.verdict import verdicts
 from foley.tables.classes import CLASSES, MISSING_WORDS
-from foley.tables.clips import AUDIO, CLIPS, REJECTED
+from foley.tables.clips import AUDIO, CLIPS, RAW_CLIPS, REJECTED
 from foley.tables.features import EMBEDDINGS
 from foley.tables.report import EMBEDDING_MAP, GALLERY
 from foley.tables.scores import PREDICTIONS, SCORES
@@ -34,6 +35,14 @@ from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>'
 RATE = 16_000
+FACTS = {
+    "title": "Mine, all mine",
+    "licence": "CC BY 4.0",
+    "url": "https://example.org/mine",
+    "citation": "Doe 2020, https://doi.org/10.1/x",
+    "published_clips": 42,
+    "claims": [["recording", "fold"]],
+}
 METHODS = ("ale", "zerodiffusion", "ddpm", "chance", "majority")
 # Gains whose intervals exclude zero, or not.
 GAINS = {"zerodiffusion": (0.0321, 0.011, 0.053), "ddpm": (-0.004, -0.025, 0.017)}
@@ -76,6 +85,7 @@ class Experiment:
                     "class_id": class_id,
                     "label": self.labels[class_id],
                     "labels": [self.labels[class_id]],
+                    "fold": 1 + number // 2 % 2,
                     "recording_id": f"{class_id}/{number // 2}",
                     "duration_s": duration_s,
                     "sample_rate_hz": rate,
@@ -97,6 +107,14 @@ class Experiment:
         plain = [{key: row[key] for key in row if key in CLIPS.columns} for row in rows]
         tables.write(self.path("clips"), CLIPS, plain)
         tables.write(
+            self.path("manifest"),
+            RAW_CLIPS,
+            [
+                {"source": "x.wav"} | {key: row[key] for key in row if key in RAW_CLIPS.columns}
+                for row in rows
+            ],
+        )
+        tables.write(
             self.path("classes"),
             CLASSES,
             [{"class_id": i, "label": label} for i, label in enumerate(self.labels)],
@@ -113,6 +131,14 @@ class Experiment:
             for i in range(230)
         ]
         tables.write(self.path("rejected"), REJECTED, refused)
+        check_leaks(
+            self.path("leaks"),
+            dataset=self.dataset,
+            clips=self.path("clips"),
+            rejected=self.path("rejected"),
+            claims=FACTS["claims"],
+            policy="fail",
+        )
         tables.write(
             self.path("missing"), MISSING_WORDS, [{"class_id": 0, "label": "dog", "word": "woofing"}]
         )
@@ -280,6 +306,9 @@ class Experiment:
             self.path("classes"),
             self.path("gallery") if with_gallery else None,
             [self.path("missing")],
+            leaks=self.path("leaks"),
+            manifest=self.path("manifest"),
+            facts=FACTS,
         )
 
     def write_published(self) -> Path:
@@ -474,6 +503,15 @@ def test_data_section_counts_what_was_refused(document: Document) -> None:
     assert "Rejected clips, the first 200 of 230" in text
     assert sum(row[0].startswith("bad") for row in document.rows) == 200
     assert ["dog", "woofing"] in document.rows
+
+
+def test_data_section_says_where_the_data_are_from_and_whether_they_leak(document: Document) -> None:
+    assert (
+        "42 clips accepted of 42 listed, which is the published count. Licence: CC BY 4.0." in document.text
+    )
+    assert "example.org/mine" in document.text and "Doe 2020, doi.org/10.1/x" in document.text
+    assert ["recordings", "folds", "claimed, holds"] in document.rows
+    assert ["dog", "4", "2"] in document.rows  # clips of a class in each fold
 
 
 def test_strings_from_data_stay_text(experiment: Experiment, document: Document) -> None:
@@ -760,6 +798,8 @@ def test_figures_are_well_formed_and_name_what_they_show() -> None:
         *figures.class_gains_svgs([("s", ["x", "y"]), ("t", ["x"])], {"m": 1}, {("s", "x", "m"): -0.2}),
         figures.map_svg(np.arange(3.0), np.zeros(3), ["seen", "unseen", "synthetic"], ["p", "q", "q"], "map"),
         figures.map_svg(np.zeros(0), np.zeros(0), [], [], "no points"),
+        figures.histogram_svg([(0.5, 1.0, 3), (1.0, 2.0, 0), (2.0, 5.0, 100_000)], "durations"),
+        figures.histogram_svg([], "no clips"),
         figures.confusion_svg(["k\x00l", "m"], np.array([[3, 1], [0, 0]]), "confusion"),
     ]
     for svg in (*drawn, figures.stack(drawn), figures.stack([])):
@@ -858,6 +898,26 @@ def test_page_works_in_a_browser(experiment: Experiment, browser: Browser) -> No
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_page_never_scrolls_sideways(experiment: Experiment, browser: Browser, width: int) -> None:
     tab = browser.open(experiment.folder / "index.html", width)
+    tab.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_page_of_data_alone_folds_its_datasets(tmp_path: Path, browser: Browser, width: int) -> None:
+    """Many datasets, no study: an overview, and each dataset behind its name."""
+    many = []
+    for number in range(3):
+        one = Experiment(tmp_path, LABELS, dataset=f"dataset_{number}")
+        one.write_data()
+        many.append(one.tables(with_gallery=False))
+    page.write_report(tmp_path / "index.html", datasets=many, config_summary={}, title="Data")
+    tab = browser.open(tmp_path / "index.html", width)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    shown = tab.locator("#data dl.facts")
+    assert [shown.nth(n).is_visible() for n in range(3)] == [False] * 3
+    tab.locator("details.dataset > summary").nth(1).click()
+    assert [shown.nth(n).is_visible() for n in range(3)] == [False, True, False]
     tab.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.complaints == []

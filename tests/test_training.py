@@ -317,7 +317,7 @@ def test_ale_of_many_seeds_is_that_of_each(with_synthetic: bool, seen: SeenData)
         model = ALE(options, [SEEDS[row] for row in rows])
         made = synthetic[rows] if with_synthetic else None
         model.fit(ZeroShotData(seen.embeddings, seen.classes, vectors, CLASSES, made))
-        return model.score(seen.embeddings, vectors)
+        return model.score(seen.embeddings, torch.arange(CLASSES + 2))
 
     together = train([0, 1, 2])
     assert together.shape == (3, 17, 5)
@@ -331,7 +331,7 @@ def test_without_synthetic_embeddings_only_seen_classes_compete(seen: SeenData) 
         model = ALE(ALEOptions(learning_rate=1e-2, epochs=3), [0])
         vectors = torch.cat([seen.vectors, unseen])
         model.fit(ZeroShotData(seen.embeddings, seen.classes, vectors, CLASSES, None))
-        return model.score(seen.embeddings, seen.vectors)
+        return model.score(seen.embeddings, torch.arange(CLASSES))
 
     assert torch.equal(train(torch.zeros(2, CONDITION)), train(torch.ones(2, CONDITION)))
 

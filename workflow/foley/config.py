@@ -22,11 +22,26 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 UserPath = Annotated[
     str, Field(min_length=1), AfterValidator(lambda path: os.path.normpath(os.path.expanduser(path)))
 ]
+# A path, or a URL, which stays as it is.
+Place = Annotated[
+    str,
+    Field(min_length=1),
+    AfterValidator(lambda place: place if "://" in place else os.path.normpath(os.path.expanduser(place))),
+]
+Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Download(Model):
+    """Another place or checksum of one file of a dataset, for example of a repacked mirror."""
+
+    url: str | None = Field(None, description="where to fetch it")
+    checksum: Checksum | None = Field(None, description="md5:<hex> or sha256:<hex>")
+    size_bytes: int | None = Field(None, ge=0, description="its size")
 
 
 class Dataset(Model):
@@ -46,6 +61,14 @@ class Dataset(Model):
     max_duration_s: float = Field(600.0, gt=0, description="longer clips are rejected")
     max_rejected: Fraction = Field(0.05, description="fail when more than this part of the clips is rejected")
     duplicates: Literal["reject", "keep"] = Field("reject", description="what to do with equal audio")
+    leaks: Literal["fail", "report"] = Field(
+        "fail", description="what to do where official folds or splits share what they claim to keep apart"
+    )
+    optional: bool = Field(
+        False, description="leave the dataset out, and say so, where it is neither here nor can be downloaded"
+    )
+    mirror: str | None = Field(None, description="base URL that holds the published files under their names")
+    downloads: dict[str, Download] = Field({}, description="other places or checksums, by file name")
     options: dict[str, Any] = Field({}, description="options of the dataset kind")
 
     @model_validator(mode="after")
@@ -80,9 +103,11 @@ class ClassVectors(Model):
 
     kind: Literal["words", "attributes", "sentence"]
     synonyms: bool = Field(True, description="add the synonyms of the class table to the label's words")
-    path: UserPath | None = Field(
-        None, description="word vectors in word2vec format, text or binary, also .gz"
+    path: Place | None = Field(
+        None, description="word vectors in word2vec format, text or binary, also .gz: a path or a URL"
     )
+    checksum: Checksum | None = Field(None, description="of a URL: md5:<hex> or sha256:<hex>")
+    size_bytes: int | None = Field(None, ge=0, description="of a URL: size of the file")
     model: str | None = Field(None, description="sentence encoder: local folder or hub id")
     revision: str | None = Field(None, description="pinned revision of the sentence encoder")
     template: str = Field("the sound of {label}", description="sentence for a class")
@@ -91,6 +116,10 @@ class ClassVectors(Model):
     def _needs(self) -> ClassVectors:
         if self.kind == "words" and self.path is None:
             raise ValueError("class vectors of kind `words` need `path`, a file of word vectors")
+        if self.path is None or "://" not in self.path:
+            for key in ("checksum", "size_bytes"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"`{key}` is for a `path` that is a URL")
         if self.kind == "sentence" and self.model is None:
             raise ValueError("class vectors of kind `sentence` need `model`, a local folder or a hub id")
         return self
@@ -139,6 +168,7 @@ class Report(Model):
     """What the page shows."""
 
     title: str = "Foley"
+    datasets: list[Id] = Field([], description="datasets to take in and show although no study uses them")
     clips_per_class: int = Field(2, ge=0, description="real clips per class in the gallery")
     clip_seconds: float = Field(4.0, gt=0, description="clips are cut to this length in the gallery")
     map_points: int = Field(1200, ge=10, description="points in the embedding map")
@@ -149,6 +179,8 @@ class Config(Model):
 
     results: UserPath = Field("results", description="folder of all outputs")
     cache: UserPath = Field(".foley", description="folder of downloads, checkpoints and fingerprints")
+    data: UserPath = Field("data", description="folder that downloaded datasets go to")
+    offline: bool = Field(False, description="open no connection; say what is missing instead")
     datasets: dict[Id, Dataset] = Field({}, description="datasets by id")
     features: dict[Id, Feature] = Field({}, description="features by id")
     embeddings: dict[Id, Embedding] = Field({}, description="embeddings by id")
@@ -168,6 +200,9 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _references_exist(self) -> Config:
+        for name in self.report.datasets:
+            if name not in self.datasets:
+                raise ValueError(unknown_name("report.datasets", name, self.datasets))
         if self.zero_shot is not None:
             study = self.zero_shot
             for key, names, known in (

@@ -1,6 +1,6 @@
 # What is known of classes without audio.
 #
-#   results/clips/dataset=<id>/clips.parquet, resources/classes/<kind>.yaml
+#   results/clips/dataset=<id>/{clips,raw_classes}.parquet, resources/classes/<kind>.yaml
 #   -> results/clips/dataset=<id>/classes.parquet
 #   -> results/class_vectors/dataset=<id>/vectors=<id>/{class_vectors,missing_words}.parquet
 
@@ -9,7 +9,8 @@ rule describe_classes:
     """Words, synonyms and attributes of each class that has clips."""
     input:
         clips=f"{CLIPS}/clips.parquet",
-        class_table=lambda wc: P.class_table(wc.dataset) or [],
+        defined=f"{CLIPS}/raw_classes.parquet",
+        class_table=lambda wc: P.data.class_table(wc.dataset) or [],
     output:
         f"{CLIPS}/classes.parquet",
     log:
@@ -27,7 +28,7 @@ rule embed_classes:
     """A vector for each class, from words, attributes or a sentence."""
     input:
         classes=f"{CLIPS}/classes.parquet",
-        words=lambda wc: P.config.class_vectors[wc.vectors].path or [],
+        words=words_file,
     output:
         vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
         missing=f"{CLASS_VECTORS}/missing_words.parquet",
@@ -37,7 +38,10 @@ rule embed_classes:
         "../../envs/torch.yaml"
     threads: 1
     params:
-        options=lambda wc: P.config.class_vectors[wc.vectors].model_dump(mode="json"),
+        options=lambda wc: P.config.class_vectors[wc.vectors].model_dump(
+            mode="json", exclude={"checksum", "size_bytes"}
+        )
+        | {"path": P.data.words_file(wc.vectors)},
         code=code("embed_classes"),
     script:
         "../scripts/embed_classes.py"

@@ -2,6 +2,7 @@
 #
 # Nothing here reads data: it decides which jobs exist. Errors in the config end here, before any job starts.
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -37,6 +38,14 @@ try:
 except (ConfigError, FileNotFoundError, ValueError) as error:
     raise WorkflowError(str(error)) from None
 
+if workflow.exec_mode == ExecMode.DEFAULT:
+    for line in P.data.announcement():
+        print(f"foley: {line}" if not line.startswith(" ") else line, file=sys.stderr)
+
+if P.config.offline:
+    # What opens connections asks these, in jobs as well: they read this file, too.
+    os.environ["FOLEY_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+
 RESULTS = P.config.results
 CACHE = P.config.cache
 SCRIPTS = LIBRARY_ROOT / "scripts"
@@ -56,6 +65,7 @@ def one_of(names):
 
 # Path templates; their wildcards are filled by `expand` or by the rules.
 CLIPS = f"{RESULTS}/clips/dataset={{dataset}}"
+CARD = f"{RESULTS}/report/cards/{{dataset}}.md"
 CLASS_VECTORS = f"{RESULTS}/class_vectors/dataset={{dataset}}/vectors={{vectors}}"
 FEATURES = f"{RESULTS}/features/dataset={{dataset}}/feature={{feature}}"
 EMBEDDINGS = f"{RESULTS}/embeddings/dataset={{dataset}}/embedding={{embedding}}"
@@ -64,15 +74,40 @@ SPLIT = f"{ZERO_SHOT}/split={{split}}"
 RUN = f"{SPLIT}/embedding={{embedding}}/vectors={{vectors}}/method={{method}}"
 
 
-def generated_root(wildcards):
-    """The raw folder as an input, for datasets that a rule makes."""
-    return P.raw_root(wildcards.dataset) if P.is_generated(wildcards.dataset) else []
+def raw_files(wildcards):
+    """What stands for the raw files as an input: a folder that a rule makes, or the marks of finished downloads.
+
+    A user's own folder is none: its content counts, by fingerprint (see `P.data.fingerprint`).
+    """
+    if P.data.is_generated(wildcards.dataset):
+        return P.data.root(wildcards.dataset)
+    return [str(download.marker) for download in P.data.downloads(wildcards.dataset)]
+
+
+def source_of(marker):
+    """What the download that ends with a marker fetches."""
+    return P.data.source_as_data(P.data.all_downloads[str(marker)])
+
+
+def words_file(wildcards):
+    """The word vectors as an input: the user's file, or the mark of a finished download."""
+    fetched = P.data.words(wildcards.vectors)
+    if fetched is not None:
+        return str(fetched.marker)
+    return P.config.class_vectors[wildcards.vectors].path or []
+
+
+def dataset_options(dataset):
+    return P.config.datasets[dataset].options
 
 
 def all_shards(template):
     """Every shard of the wildcards' dataset, in order."""
     return lambda wildcards: expand(
-        template, shard=P.shards(wildcards.dataset), allow_missing=False, **wildcards
+        template,
+        shard=P.data.shards(wildcards.dataset),
+        allow_missing=False,
+        **wildcards,
     )
 
 
@@ -89,7 +124,7 @@ def embeddings_of(dataset, embedding, split):
         f"{EMBEDDINGS}/shard={{shard}}.parquet",
         dataset=dataset,
         embedding=embedding,
-        shard=P.shards(dataset),
+        shard=P.data.shards(dataset),
     )
 
 
@@ -121,7 +156,7 @@ def synthetic_file(wildcards):
 def score_files(wildcards):
     """Every table of scores that the configured studies write."""
     found = []
-    for dataset in P.datasets:
+    for dataset in P.study.datasets:
         found += runs("scores.parquet", dataset)
         found += expand(
             f"{SPLIT}/references.parquet", dataset=dataset, split=P.splits(dataset)
@@ -135,6 +170,8 @@ def score_files(wildcards):
 
 def shown(dataset):
     """The runs with a generator whose embeddings the page shows: (embedding, vectors, method)."""
+    if dataset not in P.study.datasets:
+        return []
     return [
         (embedding, P.study.class_vectors[0], method)
         for embedding in P.study.embeddings
@@ -169,6 +206,8 @@ wildcard_constraints:
     method=one_of(P.config.methods),
     split=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
+    storage=one_of(P.data.storages()),
+    source=r"[A-Za-z0-9_.-]+",
 
 
 onstart:

@@ -1,9 +1,32 @@
 # Raw audio -> clips.
 #
-#   datasets.<id>.path, or results/raw/dataset=<id>/ for generated datasets
-#   -> results/clips/dataset=<id>/manifest.parquet                 one row a raw file
+#   datasets.<id>.path; or data/<kind>/ for datasets that are downloaded, or results/raw/dataset=<id>/ for generated ones
+#   -> results/clips/dataset=<id>/{manifest,raw_classes}.parquet   one row a raw clip, one a class
 #   -> results/clips/dataset=<id>/{audio,rejected}/shard=<n>.parquet
-#   -> results/clips/dataset=<id>/{clips,rejected,classes}.parquet
+#   -> results/clips/dataset=<id>/{clips,rejected}.parquet
+#   -> results/clips/dataset=<id>/leaks.parquet, results/report/cards/<id>.md
+
+
+# One job an archive, so that each is fetched, checked, unpacked and retried by itself. Where the nodes of a cluster have
+# no network, the login node has: this rule runs where Snakemake runs.
+rule download_dataset:
+    """Fetch, check and unpack one archive of a dataset, or a file of word vectors."""
+    output:
+        f"{P.config.data}/{{storage}}/.foley/{{source}}.json",
+    log:
+        f"{RESULTS}/logs/download_dataset/{{storage}}/{{source}}.log",
+    localrule: True
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    resources:
+        download=1,
+    params:
+        source=lambda wc, output: source_of(output[0]),
+        root=lambda wc: f"{P.config.data}/{wc.storage}",
+        archives=P.data.archives,
+    script:
+        "../scripts/download_dataset.py"
 
 
 rule synthesise_dataset:
@@ -16,31 +39,32 @@ rule synthesise_dataset:
         "../../envs/audio.yaml"
     threads: 1
     params:
-        kind=lambda wc: P.dataset_target(wc.dataset),
-        options=lambda wc: P.config.datasets[wc.dataset].options,
-        code=lambda wc: code("synthesise_dataset", P.dataset_target(wc.dataset)),
+        kind=lambda wc: P.data.target(wc.dataset),
+        options=lambda wc: dataset_options(wc.dataset),
+        code=lambda wc: code("synthesise_dataset", P.data.target(wc.dataset)),
     script:
         "../scripts/synthesise_dataset.py"
 
 
 rule index_dataset:
-    """List the raw files of a dataset with their labels, folds and recordings."""
+    """List the raw clips of a dataset with their labels, folds and recordings, and its classes."""
     input:
-        root=generated_root,
+        raw=raw_files,
     output:
         manifest=f"{CLIPS}/manifest.parquet",
+        classes=f"{CLIPS}/raw_classes.parquet",
     log:
         f"{RESULTS}/logs/index_dataset/dataset={{dataset}}.log",
     conda:
         "../../envs/audio.yaml"
     threads: 1
     params:
-        kind=lambda wc: P.dataset_target(wc.dataset),
-        options=lambda wc: P.config.datasets[wc.dataset].options,
-        root=lambda wc: P.raw_root(wc.dataset),
+        kind=lambda wc: P.data.target(wc.dataset),
+        options=lambda wc: dataset_options(wc.dataset),
+        root=lambda wc: P.data.root(wc.dataset),
         shards=lambda wc: P.config.datasets[wc.dataset].shards,
-        files=lambda wc: getattr(P.fingerprint(wc.dataset), "index", None),
-        code=lambda wc: code("index_dataset", P.dataset_target(wc.dataset)),
+        files=lambda wc: getattr(P.data.fingerprint(wc.dataset), "index", None),
+        code=lambda wc: code("index_dataset", P.data.target(wc.dataset)),
     script:
         "../scripts/index_dataset.py"
 
@@ -52,7 +76,7 @@ rule ingest_shard:
     # it an input, one new file would ingest all shards again; were it an `ancient` one, Snakemake would not look at
     # this rule's params in a run that writes the manifest, and would miss the new file.
     input:
-        root=generated_root,
+        raw=raw_files,
     output:
         audio=f"{CLIPS}/audio/shard={{shard}}.parquet",
         rejected=f"{CLIPS}/rejected/shard={{shard}}.parquet",
@@ -64,17 +88,17 @@ rule ingest_shard:
         "../../envs/audio.yaml"
     threads: 1
     params:
-        root=lambda wc: P.raw_root(wc.dataset),
+        root=lambda wc: P.data.root(wc.dataset),
         shards=lambda wc: P.config.datasets[wc.dataset].shards,
         files=lambda wc: (lambda f: f.shards[int(wc.shard)] if f else None)(
-            P.fingerprint(wc.dataset)
+            P.data.fingerprint(wc.dataset)
         ),
-        kind=lambda wc: P.dataset_target(wc.dataset),
-        options=lambda wc: P.config.datasets[wc.dataset].options,
+        kind=lambda wc: P.data.target(wc.dataset),
+        options=lambda wc: dataset_options(wc.dataset),
         ingest=lambda wc: P.config.datasets[wc.dataset].model_dump(
             include={"sample_rate_hz", "min_duration_s", "max_duration_s"}
         ),
-        code=lambda wc: code("ingest_shard", P.dataset_target(wc.dataset)),
+        code=lambda wc: code("ingest_shard", P.data.target(wc.dataset)),
     script:
         "../scripts/ingest_shard.py"
 
@@ -99,3 +123,46 @@ rule collect_clips:
         code=code("collect_clips"),
     script:
         "../scripts/collect_clips.py"
+
+
+rule check_leaks:
+    """What lies on both sides of the official folds or splits; an error where the dataset claims that nothing does."""
+    input:
+        clips=f"{CLIPS}/clips.parquet",
+        rejected=f"{CLIPS}/rejected.parquet",
+        manifest=f"{CLIPS}/manifest.parquet",
+    output:
+        f"{CLIPS}/leaks.parquet",
+    log:
+        f"{RESULTS}/logs/check_leaks/dataset={{dataset}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        claims=lambda wc: P.data.claims(wc.dataset),
+        policy=lambda wc: P.config.datasets[wc.dataset].leaks,
+        code=code("check_leaks"),
+    script:
+        "../scripts/check_leaks.py"
+
+
+rule write_dataset_card:
+    """A dataset in Markdown: counts, durations, balance, licence, folds, what was rejected, leaks."""
+    input:
+        clips=f"{CLIPS}/clips.parquet",
+        rejected=f"{CLIPS}/rejected.parquet",
+        classes=f"{CLIPS}/classes.parquet",
+        leaks=f"{CLIPS}/leaks.parquet",
+        manifest=f"{CLIPS}/manifest.parquet",
+    output:
+        CARD,
+    log:
+        f"{RESULTS}/logs/write_dataset_card/dataset={{dataset}}.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    params:
+        facts=lambda wc: P.data.facts(wc.dataset),
+        code=code("write_dataset_card"),
+    script:
+        "../scripts/write_dataset_card.py"

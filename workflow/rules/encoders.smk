@@ -13,7 +13,7 @@ rule train_encoder:
             f"{FEATURES}/shard={{shard}}.parquet",
             dataset=wc.dataset,
             feature=P.config.embeddings[wc.embedding].feature,
-            shard=P.shards(wc.dataset),
+            shard=P.data.shards(wc.dataset),
         ),
         partition=f"{RESULTS}/zero_shot/dataset={{dataset}}/split={{split}}/partition.parquet",
     output:

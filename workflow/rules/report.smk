@@ -66,7 +66,7 @@ rule pick_gallery:
         methods=lambda wc: [
             [
                 f"{method} ({embedding})",
-                1 if P.is_trained(embedding) else len(P.shards(wc.dataset)),
+                1 if P.is_trained(embedding) else len(P.data.shards(wc.dataset)),
             ]
             for embedding, _, method in shown(wc.dataset)
         ],
@@ -81,28 +81,30 @@ rule pick_gallery:
 rule write_report:
     """One page: the verdict, leaderboards, classes, maps, a gallery and the data."""
     input:
-        scores=f"{RESULTS}/scores.parquet",
+        scores=f"{RESULTS}/scores.parquet" if P.study.datasets else [],
         predictions=[
             file
-            for dataset in P.datasets
+            for dataset in P.study.datasets
             for file in runs("predictions.parquet", dataset)
         ],
         clips=expand(f"{CLIPS}/clips.parquet", dataset=P.datasets),
         rejected=expand(f"{CLIPS}/rejected.parquet", dataset=P.datasets),
         classes=expand(f"{CLIPS}/classes.parquet", dataset=P.datasets),
+        leaks=expand(f"{CLIPS}/leaks.parquet", dataset=P.datasets),
+        manifests=expand(f"{CLIPS}/manifest.parquet", dataset=P.datasets),
         gallery=expand(rules.pick_gallery.output[0], dataset=P.datasets),
         missing_words=[
             file
-            for dataset in P.datasets
+            for dataset in P.study.datasets
             for file in expand(
-                rules.embed_classes.output.missing,
+                f"{CLASS_VECTORS}/missing_words.parquet",
                 dataset=dataset,
                 vectors=P.study.class_vectors,
             )
         ],
         maps=[
             file
-            for dataset in P.datasets
+            for dataset in P.study.datasets
             for file in shown_files("map.parquet", dataset)
         ],
         published=sorted(
@@ -146,10 +148,18 @@ rule write_report:
     threads: 1
     params:
         datasets=P.datasets,
-        vectors_per_dataset=len(P.study.class_vectors),
+        facts=[P.data.facts(dataset) for dataset in P.datasets],
+        missing_words={
+            dataset: expand(
+                f"{CLASS_VECTORS}/missing_words.parquet",
+                dataset=dataset,
+                vectors=P.study.class_vectors,
+            )
+            for dataset in P.study.datasets
+        },
         maps=[
             [dataset, shown_split(dataset), f"{embedding}/{vectors}", method]
-            for dataset in P.datasets
+            for dataset in P.study.datasets
             for embedding, vectors, method in shown(dataset)
         ],
         methods=P.study.methods,

@@ -10,6 +10,8 @@ rule partition_clips:
     """Give each clip its role in one split: seen (train, validation, test), unseen or excluded."""
     input:
         clips=f"{CLIPS}/clips.parquet",
+        # Nothing is trained on a dataset whose own folds leak.
+        leaks=f"{CLIPS}/leaks.parquet",
         splits=lambda wc: P.splits_file(wc.dataset) or [],
     output:
         f"{SPLIT}/partition.parquet",

@@ -11,6 +11,7 @@ with run_job(snakemake) as job:
     describe_classes(
         Path(snakemake.output[0]),
         clips=Path(snakemake.input.clips),
+        defined=Path(snakemake.input.defined),
         class_table=Path(table) if table else None,
         provenance=job.provenance,
     )

@@ -1,4 +1,4 @@
-"""List the raw files of a dataset with their labels, folds and recordings."""
+"""List the raw clips of a dataset with their labels, folds and recordings, and its classes."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ with run_job(snakemake) as job:
     options = parse_options(kind.Options, snakemake.params.options, "datasets.options")
     index_dataset(
         Path(snakemake.output.manifest),
+        Path(snakemake.output.classes),
         kind=kind(options),
         root=Path(snakemake.params.root),
         shards=snakemake.params.shards,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from foley import tables
-from foley.audio.decode import ClipRejected, decode, encode_flac, to_pcm16
+from foley.audio.acoustic_hash import acoustic_hash
+from foley.audio.container import ClipRejected
+from foley.audio.decode import as_float, decode, encode_flac, load, to_pcm16
+from foley.datasets.index import list_clips
+from foley.datasets.protocol import DatasetKind
 from foley.tables.clips import AUDIO, CLIPS, RAW_CLIPS, REJECTED
 
 log = logging.getLogger(__name__)
@@ -33,22 +38,32 @@ class IngestOptions:
     max_duration_s: float = 600.0
 
 
-def _ingest_one(root: Path, raw: Mapping[str, Any], dataset: str, options: IngestOptions) -> dict[str, Any]:
+def _ingest_one(
+    raw: Mapping[str, Any], source: Path | bytes, dataset: str, options: IngestOptions
+) -> dict[str, Any]:
     """One clip row with audio; raises ClipRejected."""
     if not raw["label"]:
-        raise ClipRejected("no_class", "the file lies in no class sub-folder")
+        raise ClipRejected(
+            "no_class", "it has no label; in a folder of classes it lies outside of all of them"
+        )
+    is_part = raw["start_s"] is not None or raw["end_s"] is not None
     try:
+        # A file is read once, for its hash and for its samples.
+        content = source if is_part or isinstance(source, bytes) else load(source)
         decoded = decode(
-            root / raw["source"],
+            content,
             options.sample_rate_hz,
             min_duration_s=options.min_duration_s,
             max_duration_s=options.max_duration_s,
+            start_s=raw["start_s"],
+            end_s=raw["end_s"],
         )
+        is_file = not is_part and raw["row"] is None
+        source_sha256 = _sha256(content) if is_file else None
     except OSError as error:
         raise ClipRejected("unreadable", error.strerror or str(error)) from None
     pcm = to_pcm16(decoded.samples)
-    scaled = pcm.astype(np.float64) / 32768.0
-    rms = float(np.sqrt(np.mean(scaled**2)))
+    peak, rms = levels(pcm)
     return {
         **{key: raw[key] for key in ("clip_id", "label", "labels", "split", "fold", "shard")},
         **{key: raw[key] for key in ("recording_id", "speaker_id", "source")},
@@ -57,11 +72,29 @@ def _ingest_one(root: Path, raw: Mapping[str, Any], dataset: str, options: Inges
         "sample_rate_hz": decoded.sample_rate_hz,
         "source_sample_rate_hz": decoded.source_sample_rate_hz,
         "source_channels": decoded.source_channels,
-        "peak": float(np.abs(scaled).max()),
-        "rms_dbfs": 20 * float(np.log10(max(rms, 1e-12))),
-        "sha256": hashlib.sha256(pcm.tobytes()).hexdigest(),
+        "peak": peak,
+        "rms_dbfs": 20 * math.log10(max(rms, 1e-12)),
+        "sha256": hashlib.sha256(pcm.data).hexdigest(),
+        "source_sha256": source_sha256,
+        # Of the stored samples, rounding included, so that it can be computed again from a shard.
+        "acoustic_hash": acoustic_hash(as_float(pcm), decoded.sample_rate_hz),
         "audio": {"bytes": encode_flac(pcm, decoded.sample_rate_hz), "path": f"{raw['clip_id']}.flac"},
     }
+
+
+def _sha256(content: Path | bytes) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def levels(pcm: np.ndarray) -> tuple[float, float]:
+    """Largest absolute sample and root mean square of int16 samples [T], full scale = 1."""
+    peak = max(int(pcm.max()), -int(pcm.min()))
+    # Whole numbers, whose sum is exact: the same in any order, and so on any machine.
+    exact = pcm.astype(np.float64)
+    return peak / 32768, math.sqrt(float(np.einsum("i,i->", exact, exact)) / len(pcm)) / 32768
 
 
 def _in_order(
@@ -81,23 +114,26 @@ def ingest_shard(
     rejected_path: Path,
     *,
     dataset: str,
+    kind: DatasetKind,
     root: Path,
-    manifest: Path,
+    shards: int,
     shard: int,
     options: IngestOptions,
     threads: int = 1,
     progress: Progress = iter,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Ingest the raw clips that the manifest gives to ``shard``.
+    """Ingest the raw clips below ``root`` that belong to ``shard``.
 
     Memory stays that of a few dozen clips, whatever the size of the shard: results stream into row groups.
     soundfile and soxr release the interpreter lock, so threads share the work.
+
+    Raises:
+        FileNotFoundError, ValueError: as `foley.datasets.index.list_clips`.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"the folder of dataset {dataset} is gone: {root}")
-    raw = tables.read(manifest, RAW_CLIPS)
-    raw = raw.filter(pa.compute.equal(raw["shard"], shard))
+    raw = list_clips(kind, root, shards, only=shard)
     # A few rows at a time as Python objects, which take far more memory than the table.
     rows = (row for part in raw.to_batches(max_chunksize=256) for row in part.to_pylist())
     rejected: list[dict[str, Any]] = []
@@ -107,9 +143,12 @@ def ingest_shard(
         ThreadPoolExecutor(max_workers=max(1, threads)) as pool,
     ):
         work = _in_order(
-            pool, lambda row: _ingest_one(root, row, dataset, options), rows, ahead=4 * threads + 4
+            pool,
+            lambda item: _ingest_one(item[0], item[1], dataset, options),
+            kind.read(root, rows),
+            ahead=2 * threads + 2,
         )
-        for row, done in progress(work):
+        for (row, _), done in progress(work):
             try:
                 batch.append(done.result())
             except ClipRejected as error:

@@ -8,29 +8,37 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foley import tables
 from foley.classes.table import ClassInfo, ClassTable, from_labels, read_class_table
 from foley.classes.vectors import class_vectors
 from foley.tables.classes import CLASS_VECTORS, CLASSES, MISSING_WORDS
+from foley.tables.clips import RAW_CLASSES
 
 log = logging.getLogger(__name__)
 
 
 def describe_classes(
-    output: Path, *, clips: Path, class_table: Path | None, provenance: Mapping[str, Any] | None = None
+    output: Path,
+    *,
+    clips: Path,
+    defined: Path,
+    class_table: Path | None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what is known of each class that has clips.
 
     Args:
+        defined: the classes that the dataset defines (`foley.tables.clips.RAW_CLASSES`): their numbers and hierarchy.
         class_table: YAML (see `foley.classes.table`); without it a class's words are those of its label.
 
     Raises:
         ValueError: labels of clips that the class table does not hold; names them.
     """
-    rows = tables.read(clips, columns=["class_id", "label"]).to_pylist()
-    ids = {row["label"]: row["class_id"] for row in rows}
-    labels = sorted(ids, key=lambda label: ids[label])
+    heard = pc.unique(pc.list_flatten(tables.read(clips, columns=["labels"])["labels"])).to_pylist()
+    classes = [row for row in tables.read(defined, RAW_CLASSES).to_pylist() if row["label"] in set(heard)]
+    labels = [row["label"] for row in classes]
     known = read_class_table(class_table) if class_table is not None else from_labels(labels)
     by_label = {info.label: info for info in known.classes}
     lacking = [label for label in labels if label not in by_label]
@@ -45,13 +53,14 @@ def describe_classes(
         [
             {
                 # The dataset's own number counts; a class table may number its classes otherwise.
-                "class_id": ids[label],
-                "label": label,
-                "words": list(by_label[label].words),
-                "synonyms": list(by_label[label].synonyms),
-                "attributes": list(by_label[label].attributes or ()) or None,
+                "class_id": row["class_id"],
+                "label": row["label"],
+                "words": list(by_label[row["label"]].words),
+                "synonyms": list(by_label[row["label"]].synonyms),
+                "parents": row["parents"] or [],
+                "attributes": list(by_label[row["label"]].attributes or ()) or None,
             }
-            for label in labels
+            for row in classes
         ],
         provenance,
     )

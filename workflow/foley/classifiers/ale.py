@@ -8,18 +8,23 @@ ones after, over seen and unseen classes; without, only seen classes compete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from foley.classifiers.protocol import ZeroShotData
 from foley.runtime.seeds import SeedStreams
-from foley.training.batched import BatchedLinear, adam, shuffled_batches, xavier_normal_
+from foley.training.batched import (
+    BatchedLinear,
+    BatchedModel,
+    Examples,
+    adam,
+    cross_entropy,
+    xavier_normal_,
+)
 from foley.training.checkpoint import Checkpoint
-from foley.training.loop import History, choose_device, fit
 
 # The authors' initial weights: Glorot normal, shrunk.
 INITIAL_GAIN = 0.1
@@ -50,73 +55,42 @@ class _Compatibility(nn.Module):
         return self.outer(torch.tanh(self.inner(x))) @ vectors.T
 
 
-class ALE:
+class ALE(BatchedModel[_Compatibility]):
     """See the module. All seeds are one batched model."""
 
     Options = ALEOptions
-
-    def __init__(self, options: ALEOptions, seeds: Sequence[int]) -> None:
-        self.options = options
-        self.seeds = list(seeds)
-        self.device = choose_device()
-        self.model: _Compatibility | None = None
-        self.history = History()
+    name = "ale"
 
     def fit(self, data: ZeroShotData, *, checkpoint: Checkpoint | None = None) -> None:
         """Train on real embeddings of seen classes and, if given, synthetic ones of unseen classes."""
         o = self.options
-        x, classes, vectors = (t.to(self.device) for t in (data.embeddings, data.classes, data.vectors))
-        dim, condition = x.shape[1], vectors.shape[1]
-        synthetic, made_classes = None, None
-        if data.synthetic is not None:
-            seeds, unseen, count, _ = data.synthetic.shape
-            synthetic = data.synthetic.to(self.device).reshape(seeds, unseen * count, dim)
-            made_classes = torch.arange(data.seen, data.seen + unseen, device=self.device).repeat_interleave(
-                count
-            )
-        else:
-            vectors = vectors[: data.seen]
-        model = _Compatibility(SeedStreams(self.seeds, "ale", "initialise"), dim, condition).to(self.device)
-        self.model = model
+        data = data.to(self.device)
+        self.vectors = data.vectors
+        competing = data.vectors if data.synthetic is not None else data.vectors[: data.seen]
+        real, made = Examples(data.real), Examples(data.made) if data.synthetic is not None else None
+        network = _Compatibility(self.streams("initialise"), real.dim, data.vectors.shape[1]).to(self.device)
 
-        def batches(epoch: int) -> list[tuple[Tensor, bool]]:
-            streams = SeedStreams(self.seeds, "ale", "epoch", epoch)
-            made = (
-                [(rows, True) for rows in shuffled_batches(streams, synthetic.shape[1], o.batch_size)]
-                if synthetic is not None
-                else []
-            )
-            return made + [(rows, False) for rows in shuffled_batches(streams, len(x), o.batch_size)]
+        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+            streams = self.streams("epoch", epoch)
+            for examples in (made, real):
+                if examples is not None:
+                    for rows in self.shuffled(streams, len(examples), o.batch_size):
+                        yield examples.take(rows)
 
-        def loss(batch: tuple[Tensor, bool]) -> Tensor:
-            rows, is_synthetic = batch[0].to(self.device), batch[1]
-            if is_synthetic:
-                assert synthetic is not None and made_classes is not None
-                inputs = synthetic.gather(1, rows.unsqueeze(2).expand(-1, -1, dim))
-                wanted = made_classes[rows]
-            else:
-                inputs, wanted = x[rows], classes[rows]
-            scores = model(inputs, vectors)
-            # Mean over a seed's batch, summed over seeds: each seed's gradient is that of its own loss.
-            return (
-                functional.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="sum")
-                / rows.shape[1]
-            )
+        def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+            x, wanted = batch
+            return cross_entropy(network(x, competing), wanted)
 
-        self.history = fit(
-            model,
-            adam(model, o.learning_rate, o.weight_decay),
+        self.train(
+            network,
+            adam(network, o.learning_rate, o.weight_decay),
             batches=batches,
             loss=loss,
             epochs=o.epochs,
-            seed=0,
             checkpoint=checkpoint,
-            name="ale",
         )
 
     @torch.inference_mode()
-    def score(self, embeddings: Tensor, vectors: Tensor) -> Tensor:
-        if self.model is None:
-            raise RuntimeError("fit() first")
+    def score(self, embeddings: Tensor, classes: Tensor) -> Tensor:
         x = embeddings.to(self.device).expand(len(self.seeds), -1, -1)
-        return self.model(x, vectors.to(self.device)).cpu()
+        return self.trained(x, self.vectors[classes.to(self.device)]).cpu()

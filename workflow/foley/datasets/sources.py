@@ -10,12 +10,13 @@ from typing import TypeAlias
 class RemoteFile:
     """A file to download.
 
+    size_bytes: None where it isn't known; then the server's word counts.
     checksum: `md5:<hex>` or `sha256:<hex>` as its publisher gives it; None where there is none, so that only the
         size is checked.
     """
 
     url: str
-    size_bytes: int
+    size_bytes: int | None
     checksum: str | None = None
 
     @property
@@ -42,8 +43,10 @@ class Source:
     unpacked_bytes: int | None = None
 
     @property
-    def size_bytes(self) -> int:
-        return sum(file.size_bytes for file in self.files)
+    def size_bytes(self) -> int | None:
+        """Of all files together; None where one of them isn't known."""
+        sizes = [file.size_bytes for file in self.files if file.size_bytes is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
 
 
 @dataclass(frozen=True)

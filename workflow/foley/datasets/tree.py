@@ -33,8 +33,8 @@ class Fingerprint:
     shards: tuple[str, ...]
 
 
-def _is_audio(relative: str) -> bool:
-    return os.path.splitext(relative)[1].lower() in AUDIO_SUFFIXES
+def _is_media(relative: str, media: frozenset[str]) -> bool:
+    return os.path.splitext(relative)[1].lower() in media
 
 
 def _matches(relative: str, patterns: Sequence[str]) -> bool:
@@ -54,13 +54,18 @@ def fingerprint(
     shards: int,
     cache: Path,
     *,
+    media: frozenset[str] = AUDIO_SUFFIXES,
     tables: Sequence[str] = (),
     trust_cache: bool = False,
 ) -> Fingerprint:
-    """Fingerprint the audio below ``root``, and the tables that say something of it.
+    """Fingerprint the files below ``root`` that hold clips, and the tables that say something of them.
+
+    A file that is both (Parquet, with audio and labels) counts by content in the list of clips too, but for no other
+    file's shard.
 
     Args:
-        tables: glob patterns of the files beside the audio that count; others don't.
+        media: suffixes of the files that hold clips.
+        tables: glob patterns of the files beside them that count; others don't.
         cache: folder that keeps the hashes between runs.
         trust_cache: take the kept hashes without looking at the tree; for the jobs of a run whose main
             process has just looked (thousands of stat calls a job would swamp a shared file system).
@@ -75,10 +80,15 @@ def fingerprint(
         kept: dict[str, list] = json.loads(kept_path.read_text())
     except (OSError, ValueError):
         kept = {}
-    if trust_cache and kept:
-        current = kept
-    else:
-        current = {}
+
+    def counts(relative: str) -> bool:
+        return _is_media(relative, media) or _matches(relative, tables)
+
+    # Datasets may share a folder and take other files of it, so each leaves the others' hashes alone.
+    current = {relative: entry for relative, entry in kept.items() if counts(relative)}
+    if not (trust_cache and current):
+        others = {relative: entry for relative, entry in kept.items() if relative not in current}
+        known_before, current = current, {}
         stale: list[str] = []
         visited: set[tuple[int, int]] = set()
         for folder, folders, files in os.walk(root, followlinks=True):
@@ -91,7 +101,7 @@ def fingerprint(
             for file in files:
                 path = os.path.join(folder, file)
                 relative = os.path.relpath(path, root).replace(os.sep, "/")
-                if file.startswith(".") or not (_is_audio(relative) or _matches(relative, tables)):
+                if file.startswith(".") or not counts(relative):
                     continue
                 try:
                     status = os.stat(path)
@@ -99,7 +109,7 @@ def fingerprint(
                     continue
                 if not stat.S_ISREG(status.st_mode):
                     continue
-                known = kept.get(relative)
+                known = known_before.get(relative)
                 if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
                     current[relative] = known
                 else:
@@ -117,16 +127,17 @@ def fingerprint(
                 )  # fmt: skip
                 for relative, digest in bar:
                     current[relative][2] = digest
-        if stale or current.keys() != kept.keys():
+        if stale or current.keys() != known_before.keys():
             with atomic_file(kept_path) as temporary:
-                temporary.write_text(json.dumps(current))
+                temporary.write_text(json.dumps({**others, **current}))
     index = hashlib.sha256()
     parts = [hashlib.sha256() for _ in range(shards)]
     tables_hash = hashlib.sha256()
     for relative in sorted(current):
         digest = current[relative][2]
-        if _is_audio(relative):
-            index.update(f"{relative}\n".encode())
+        if _is_media(relative, media):
+            is_table = _matches(relative, tables)
+            index.update(f"{relative} {digest}\n".encode() if is_table else f"{relative}\n".encode())
             parts[shard_of(relative, shards)].update(f"{relative} {digest}\n".encode())
         else:
             tables_hash.update(f"{relative} {digest}\n".encode())

@@ -367,6 +367,31 @@ def _cross(points: Sequence[tuple[float, float]], series: int) -> str:
     return f'<path class="s{series}" fill="none" stroke-width="1.1" stroke-opacity=".75" d="{path}"/>'
 
 
+def histogram_svg(bins: Sequence[tuple[float, float, int]], title: str) -> str:
+    """Counts in consecutive bins (from, below, count), drawn equally wide with their edges named.
+
+    Equally wide, because bins of durations may grow: in a 1-2-5 row every bin must be seen.
+    """
+    top, bottom, left, right = 34.0, 154.0, 14.0, NARROW - 18
+    body = [_text(0, 13, title, "t")]
+    most = max((count for _, _, count in bins), default=0)
+    wide = min((right - left) / max(len(bins), 1), 60.0)
+    for number, (low, high, count) in enumerate(bins):
+        if not count:
+            continue
+        # What is there is seen, be it one clip of a hundred thousand.
+        x, height = left + number * wide, max((bottom - top) * count / most, 1.0)
+        square = f"M{_n(x + 1)} {_n(bottom)}v-{_n(height)}h{_n(wide - 2)}v{_n(height)}z"
+        tip = f"<title>{_clean(f'{low:.3g} to {high:.3g}: {count}')}</title>"
+        body.append(f'<path class="f0" d="{square}">{tip}</path>')
+        if wide >= _CHAR * len(str(count)):
+            body.append(_text(x + wide / 2, bottom - height - 4, str(count), "m sm", "middle"))
+    body.append(_line(left, bottom, left + wide * len(bins), bottom, "axis"))
+    for number, edge in enumerate([low for low, _, _ in bins] + [high for _, high, _ in bins[-1:]]):
+        body.append(_text(left + number * wide, bottom + 15, f"{edge:.3g}", "m sm", "middle"))
+    return _svg(bottom + 22, body, title, NARROW)
+
+
 def confusion_svg(labels: Sequence[str], counts: np.ndarray[Any, Any], title: str) -> str:
     """Confusion matrix: true classes in rows, predicted ones in columns, the share of the row in %.
 

@@ -20,7 +20,8 @@ from markupsafe import Markup
 from foley import __version__, tables
 from foley.report import figures as draw
 from foley.report.confusion import Confusion, read_confusions
-from foley.report.data_summary import DatasetTables, summarise
+from foley.report.data_summary import DatasetTables, DataSummary, summarise
+from foley.report.dataset_card import WHAT_NAMES, check_text, completeness, seconds
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.verdict import GAIN, Finding, Verdict, verdicts
 from foley.tables.report import EMBEDDING_MAP, GALLERY
@@ -130,12 +131,12 @@ class Board:
 def write_report(
     output: Path,
     *,
-    scores: Path,
-    predictions: Sequence[Path],
     datasets: Sequence[DatasetTables],
-    maps: Sequence[MapTable],
-    published: Sequence[Path],
     config_summary: Mapping[str, Any],
+    scores: Path | None = None,
+    predictions: Sequence[Path] = (),
+    maps: Sequence[MapTable] = (),
+    published: Sequence[Path] = (),
     figures: Mapping[str, Path] | None = None,
     methods: Sequence[str] = (),
     title: str = "Does synthetic audio help?",
@@ -145,12 +146,12 @@ def write_report(
 
     Args:
         output: HTML file to write. It refers to nothing outside itself.
-        scores: SCORES of all studies.
-        predictions: PREDICTIONS tables, for the confusion matrices.
         datasets: Tables of each dataset, in the order to show them.
+        config_summary: What the run was configured to do; nested, plain data.
+        scores: SCORES of all studies; None where no study ran: the page then shows the data alone.
+        predictions: PREDICTIONS tables, for the confusion matrices.
         maps: Embedding maps, in the order to show them.
         published: YAML files with published figures (key ``figures``; values in per cent).
-        config_summary: What the run was configured to do; nested, plain data.
         figures: Where to write ``leaderboard``, ``classes`` and ``map`` as SVG; absent ones are not written.
         methods: Methods in the order of the config.
         title: Heading of the page.
@@ -189,16 +190,18 @@ def write_report(
         map_panels=map_panels,
         galleries=[_gallery_context(d) for d in datasets if d.gallery is not None],
         summaries=summaries,
+        data_panels=[_data_panel(summary) for summary in summaries],
         config_rows=list(_flatten(config_summary)),
         versions=_versions(),
         scores=scores,
         predictions=predictions,
         datasets=datasets,
         maps=maps,
-        queries=_queries(scores, predictions),
+        queries=_data_queries(datasets) if scores is None else _queries(scores, predictions),
         provenance=json.dumps(provenance or {}, indent=2, sort_keys=True, default=str),
         foley_version=__version__,
         has_scores=bool(book),
+        has_study=scores is not None,
     )  # fmt: skip
     _write_text(output, page)
 
@@ -227,6 +230,9 @@ def _environment() -> jinja2.Environment:
     environment.filters["percent"] = _percent
     environment.filters["points"] = _points
     environment.filters["thousands"] = lambda value: f"{value:,}".replace(",", " ")
+    environment.filters["seconds"] = seconds
+    # The page refers to nothing outside itself, not even by an address that some viewer makes a link of.
+    environment.filters["unlinked"] = lambda text: str(text).replace("https://", "").replace("http://", "")
     return environment
 
 
@@ -672,6 +678,42 @@ def _data_uri(mime: str, data: bytes | None) -> Markup | None:
     return Markup(f"data:{mime};base64,{base64.b64encode(data).decode()}") if data else None
 
 
+# ---- data ----
+
+_STATES = {
+    "broken": "leaks",
+    "found": "shares some",
+    "unknown": "not checkable",
+    "holds": "kept apart",
+    "none": "none found",
+    "unchecked": "–",
+}
+
+
+def _data_panel(summary: DataSummary) -> dict[str, Any]:
+    """What the template shows of a dataset beside its summary: texts that the card shares, and the figure."""
+    figure = ""
+    if summary.histogram:
+        figure = draw.inline(draw.histogram_svg(summary.histogram, "Clips by duration, in seconds"))
+    return {
+        "summary": summary,
+        "completeness": completeness(summary),
+        "state": summary.leak_state,
+        "state_text": _STATES[summary.leak_state],
+        "checks": [
+            {
+                "what": WHAT_NAMES[check.what],
+                "between": f"{check.between}s",
+                "state": check.state,
+                "text": check_text(check),
+            }
+            for check in summary.leak_checks
+        ],
+        "leaks": [row | {"name": WHAT_NAMES[row["what"]]} for row in summary.leak_rows],
+        "figure": Markup(figure),
+    }
+
+
 # ---- how it was made ----
 
 
@@ -701,12 +743,34 @@ def _versions() -> list[tuple[str, str]]:
     return found
 
 
+def _sql(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _data_queries(datasets: Sequence[DatasetTables]) -> list[dict[str, str]]:
+    """What a reader of the data alone is likely to ask next."""
+    if not datasets:
+        return []
+    return [
+        {
+            "title": "Clips and hours per class, in DuckDB",
+            "engine": "duckdb",
+            "text": "SELECT dataset, label, count(*) AS clips, round(sum(duration_s) / 3600, 2) AS hours\n"
+            f"FROM read_parquet([{', '.join(_sql(d.clips) for d in datasets)}])\n"
+            "GROUP BY ALL ORDER BY ALL;",
+        },
+        {
+            "title": "Rejected clips by reason, in pandas",
+            "engine": "pandas",
+            "text": "import pandas as pd\n\n"
+            f"rejected = pd.concat(map(pd.read_parquet, {[str(d.rejected) for d in datasets]!r}))\n"
+            'print(rejected.groupby(["dataset", "reason"]).size())',
+        },
+    ]
+
+
 def _queries(scores: Path, predictions: Sequence[Path]) -> list[dict[str, str]]:
     """Three questions that a reader is likely to ask of the tables next."""
-
-    def sql(path: Path) -> str:
-        return "'" + str(path).replace("'", "''") + "'"
-
     queries = [
         {
             "title": "Leaderboard, in DuckDB",
@@ -714,7 +778,7 @@ def _queries(scores: Path, predictions: Sequence[Path]) -> list[dict[str, str]]:
             "text": "SELECT dataset, split, method, variant,\n"
             "       round(100 * value, 1) AS accuracy,\n"
             "       round(100 * low, 1) AS low, round(100 * high, 1) AS high\n"
-            f"FROM {sql(scores)}\n"
+            f"FROM {_sql(scores)}\n"
             "WHERE metric = 'accuracy' AND seed IS NULL AND class_id IS NULL\n"
             "ORDER BY dataset, split, accuracy DESC;",
         },
@@ -733,7 +797,7 @@ def _queries(scores: Path, predictions: Sequence[Path]) -> list[dict[str, str]]:
                 "title": "Clips that every seed gets wrong, in DuckDB",
                 "engine": "duckdb",
                 "text": "SELECT clip_id, class_id, mode(predicted_class_id) AS taken_for, count(*) AS seeds\n"
-                f"FROM {sql(predictions[0])}\n"
+                f"FROM {_sql(predictions[0])}\n"
                 "WHERE setting = 'conventional'\n"
                 "GROUP BY clip_id, class_id\n"
                 "HAVING bool_and(predicted_class_id <> class_id)\n"
@@ -747,7 +811,7 @@ def _queries(scores: Path, predictions: Sequence[Path]) -> list[dict[str, str]]:
                 "engine": "duckdb",
                 "text": "SELECT dataset, split, method, variant, count(*) AS seeds,\n"
                 "       round(100 * avg(value), 1) AS mean, round(100 * stddev_samp(value), 1) AS sd\n"
-                f"FROM {sql(scores)}\n"
+                f"FROM {_sql(scores)}\n"
                 "WHERE metric = 'accuracy' AND seed IS NOT NULL AND class_id IS NULL\n"
                 "GROUP BY ALL ORDER BY ALL;",
             }

@@ -35,10 +35,10 @@ class System:
 
 
 class ScoreBook:
-    """All values over seeds of a score table. Orders follow what the caller says, then the alphabet."""
+    """All values over seeds of a score table, or none. Orders follow what the caller says, then the alphabet."""
 
-    def __init__(self, path: Path, methods: Sequence[str] = (), datasets: Sequence[str] = ()) -> None:
-        table = tables.read(path, SCORES)
+    def __init__(self, path: Path | None, methods: Sequence[str] = (), datasets: Sequence[str] = ()) -> None:
+        table = SCORES.schema.empty_table() if path is None else tables.read(path, SCORES)
         seeds = table.filter(pc.is_valid(table["seed"]))
         self._seeds: dict[tuple[str, str, System], set[int]] = {}
         distinct = seeds.group_by(["study", "dataset", "method", "variant", "seed"]).aggregate([])

@@ -7,12 +7,18 @@ stream of its own, Adam works element by element, and gradients are clipped seed
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from foley.runtime.seeds import SeedStreams
+from foley.training.checkpoint import Checkpoint
+from foley.training.loop import History, choose_device, fit
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class BatchedLinear(nn.Module):
@@ -35,14 +41,19 @@ class BatchedLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-def xavier_normal_(layer: BatchedLinear, streams: SeedStreams, gain: float) -> BatchedLinear:
-    """Glorot & Bengio (2010) initial weights, seed by seed; the bias, if any, becomes zero."""
-    _, inputs, outputs = layer.weight.shape
+def normal_(layer: BatchedLinear, streams: SeedStreams, deviation: float) -> BatchedLinear:
+    """Normal initial weights, seed by seed; the bias, if any, becomes zero."""
     with torch.no_grad():
-        layer.weight.copy_(streams.normal(inputs, outputs) * (gain * math.sqrt(2 / (inputs + outputs))))
+        layer.weight.copy_(streams.normal(*layer.weight.shape[1:]) * deviation)
         if layer.bias is not None:
             layer.bias.zero_()
     return layer
+
+
+def xavier_normal_(layer: BatchedLinear, streams: SeedStreams, gain: float) -> BatchedLinear:
+    """Glorot & Bengio (2010) initial weights, seed by seed; the bias, if any, becomes zero."""
+    _, inputs, outputs = layer.weight.shape
+    return normal_(layer, streams, gain * math.sqrt(2 / (inputs + outputs)))
 
 
 class BatchedLayerNorm(nn.Module):
@@ -92,11 +103,137 @@ def clip_gradients_per_seed(max_norm: float) -> Callable[[Sequence[nn.Parameter]
     return clip
 
 
-def adam(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
+def adam(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    *,
+    beta1: float = 0.9,
+    amsgrad: bool = False,
+) -> torch.optim.Adam:
     """Adam with its fused kernel: one pass over all parameters of all seeds."""
-    return torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
+    return torch.optim.Adam(
+        model.parameters(),
+        lr=learning_rate,
+        betas=(beta1, 0.999),
+        weight_decay=weight_decay,
+        amsgrad=amsgrad,
+        fused=True,
+    )
 
 
 def shuffled_batches(streams: SeedStreams, rows: int, batch_size: int) -> list[Tensor]:
     """Row numbers [S, B] of one epoch: each seed in an order of its own; the last batch may be smaller."""
     return list(streams.permutations(rows).split(batch_size, dim=1))
+
+
+def pick(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows [S, B] of each seed's own values [S, N, ...], or of values shared by all [1, N, ...] -> [S, B, ...]."""
+    if len(values) == 1:
+        return values[0][rows]
+    return values[torch.arange(len(values), device=rows.device).unsqueeze(1), rows]
+
+
+def cross_entropy(scores: Tensor, wanted: Tensor) -> Tensor:
+    """Softmax cross-entropy of [S, B, C] against class numbers [S, B]: mean over a seed's batch, summed over seeds."""
+    # A sum, so that each seed's gradient is that of its own loss.
+    return functional.cross_entropy(scores.flatten(0, 1), wanted.flatten(), reduction="sum") / wanted.shape[1]
+
+
+class Examples:
+    """Labelled vectors to learn from, in parts that are shared by all seeds or each seed's own.
+
+    Args:
+        parts: (vectors [N, D] or [S, N, D], class numbers [N] or [S, N]); rows are numbered through all parts.
+    """
+
+    def __init__(self, *parts: tuple[Tensor, Tensor]) -> None:
+        self.parts = [
+            (x if x.dim() == 3 else x.unsqueeze(0), classes if classes.dim() == 2 else classes.unsqueeze(0))
+            for x, classes in parts
+        ]
+        self.dim = self.parts[0][0].shape[2]
+
+    def __len__(self) -> int:
+        return sum(x.shape[1] for x, _ in self.parts)
+
+    def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [S, B] -> vectors [S, B, D] and class numbers [S, B]."""
+        x, classes = (pick(values, rows.clamp(max=values.shape[1] - 1)) for values in self.parts[0])
+        first = self.parts[0][0].shape[1]
+        for more, more_classes in self.parts[1:]:
+            own = rows - first
+            at = own.clamp(0, more.shape[1] - 1)
+            here = own >= 0
+            x = torch.where(here.unsqueeze(2), pick(more, at), x)
+            classes = torch.where(here, pick(more_classes, at), classes)
+            first += more.shape[1]
+        return x, classes
+
+
+class BatchedModel(Generic[Network]):
+    """What models of many seeds share: the seeds and their streams, the device, the trained network, its history.
+
+    ``name`` is the first name of every random stream, and stands in the log. ``model`` is the network, once there is
+    one.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, options: Any, seeds: Sequence[int]) -> None:
+        self.options = options
+        self.seeds = list(seeds)
+        self.device = choose_device()
+        self.model: Network | None = None
+        self.history = History()
+
+    @property
+    def trained(self) -> Network:
+        if self.model is None:
+            raise RuntimeError("fit() first")
+        return self.model
+
+    def on_device(self, *tensors: Tensor) -> Iterator[Tensor]:
+        return (tensor.to(self.device) for tensor in tensors)
+
+    def streams(self, *names: object) -> SeedStreams:
+        """The random streams of a purpose, one per seed."""
+        return SeedStreams(self.seeds, self.name, *names)
+
+    def shuffled(self, streams: SeedStreams, rows: int, batch_size: int) -> Iterator[Tensor]:
+        """One epoch's row numbers [S, B] on the device."""
+        return self.on_device(*shuffled_batches(streams, rows, batch_size))
+
+    def train(
+        self,
+        network: Network,
+        optimiser: torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer],
+        *,
+        batches: Callable[[int], Iterable[Any]],
+        loss: Callable[[Any], Tensor],
+        epochs: int,
+        checkpoint: Checkpoint | None = None,
+        name: str = "",
+        **more: Any,
+    ) -> None:
+        """Train ``network`` by the one loop and keep it; see :func:`foley.training.loop.fit`.
+
+        ``loss`` is a sum over seeds, so that each seed's gradient is that of its own loss. Nothing may draw from
+        torch's global stream: random numbers come from ``streams``.
+        """
+        self.model = network
+        self.history = fit(
+            network, optimiser, batches=batches, loss=loss, epochs=epochs, seed=0, checkpoint=checkpoint,
+            name=name or self.name, **more,
+        )  # fmt: skip
+
+    def draw_by_class(self, vectors: Tensor, draw: Callable[[SeedStreams, Tensor], Tensor]) -> Tensor:
+        """Class vectors [C, A], and what draws samples [S, count, D] for one of them -> [S, C, count, D].
+
+        Each class has streams of its own: its numbers depend on its row and vector alone.
+        """
+        drawn = [
+            draw(self.streams("sample", number), vector)
+            for number, vector in enumerate(vectors.to(self.device))
+        ]
+        return torch.stack(drawn, dim=1).cpu()

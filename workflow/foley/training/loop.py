@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -73,12 +73,13 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
 
 def fit(
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer],
     *,
     batches: Callable[[int], Iterable[Any]],
     loss: Callable[[Any], Tensor],
     epochs: int,
     seed: int,
+    turn: Callable[[Any], str] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     early_stopping: EarlyStopping | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
@@ -91,9 +92,13 @@ def fit(
     """Train ``model`` in place.
 
     Args:
+        optimiser: of the model's parameters; or several by name, of parts of the model that take turns, as in
+            adversarial training.
         batches: epoch (from 0) -> its batches, the same whenever it is asked.
         loss: batch -> scalar. The model is in training mode, under autocast.
         seed: of everything that draws from torch's global stream (dropout), anew for each epoch.
+        turn: batch -> name of the optimiser whose parameters it trains, where there are several. The others get no
+            gradient. The history then has the mean loss of each turn, too (``loss_<name>``).
         validate: measured after each epoch, in evaluation mode without gradients.
         early_stopping: keeps the weights of the best epoch; without it the last epoch's stay.
         scheduler: stepped after each batch.
@@ -104,8 +109,13 @@ def fit(
     Raises:
         NonFiniteLoss: with the epoch and batch.
     """
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    device = parameters[0].device
+    optimisers = {"": optimiser} if isinstance(optimiser, torch.optim.Optimizer) else dict(optimiser)
+    if (turn is None) != isinstance(optimiser, torch.optim.Optimizer):
+        raise TypeError("several optimisers need `turn`, and one has no use for it")
+    parameters = {
+        part: [p for group in one.param_groups for p in group["params"]] for part, one in optimisers.items()
+    }
+    device = next(iter(parameters.values()))[0].device
     history = History()
     best: dict[str, Tensor] | None = None
     best_value = math.nan
@@ -113,7 +123,8 @@ def fit(
     saved = checkpoint.load() if checkpoint is not None else None
     if saved is not None:
         model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for part, one in optimisers.items():
+            one.load_state_dict(saved["optimisers"][part])
         if scheduler is not None:
             scheduler.load_state_dict(saved["scheduler"])
         history = History([(int(e), str(q), float(v)) for e, q, v in saved["rows"]], int(saved["best_epoch"]))
@@ -128,31 +139,37 @@ def fit(
             break
         torch.manual_seed(derive(seed, "epoch", epoch))
         model.train()
-        total, count = torch.zeros((), device=device), 0
+        totals = {part: torch.zeros((), device=device) for part in optimisers}
+        counts = dict.fromkeys(optimisers, 0)
         for number, batch in enumerate(batches(epoch)):
-            optimiser.zero_grad(set_to_none=True)
+            part = turn(batch) if turn is not None else ""
+            optimisers[part].zero_grad(set_to_none=True)
             with mixed:
                 value = loss(batch)
-            value.backward()
+            value.backward(inputs=parameters[part])
             if before_step is not None:
-                before_step(parameters)
+                before_step(parameters[part])
             # A CUDA device is asked now and then only: each question waits for it.
             if (device.type == "cpu" or number % 50 == 0) and not torch.isfinite(value):
                 raise NonFiniteLoss(
                     f"{name}: the loss is {value.item()} in epoch {epoch + 1}, batch {number}; lower the "
                     "learning rate or use precision float32"
                 )
-            optimiser.step()
+            optimisers[part].step()
             if scheduler is not None:
                 scheduler.step()
-            total += value.detach()
-            count += 1
-        mean = float(total / max(count, 1))
+            totals[part] += value.detach()
+            counts[part] += 1
+        mean = float(sum(totals.values()) / max(sum(counts.values()), 1))
         if not math.isfinite(mean):
             raise NonFiniteLoss(
                 f"{name}: the mean loss is {mean} in epoch {epoch + 1}; lower the learning rate"
             )
         history.rows.append((epoch + 1, "loss", mean))
+        if turn is not None:
+            history.rows += [
+                (epoch + 1, f"loss_{part}", float(totals[part]) / max(counts[part], 1)) for part in optimisers
+            ]
         if validate is not None:
             model.eval()
             with torch.no_grad(), mixed:
@@ -169,7 +186,7 @@ def fit(
             checkpoint.save(
                 {
                     "model": model.state_dict(),
-                    "optimiser": optimiser.state_dict(),
+                    "optimisers": {part: one.state_dict() for part, one in optimisers.items()},
                     "scheduler": scheduler.state_dict() if scheduler is not None else None,
                     "rows": history.rows,
                     "best": best,

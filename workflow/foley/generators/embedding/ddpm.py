@@ -9,7 +9,7 @@ epochs, samples clamped to [-1, 1] at each step.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,13 +21,12 @@ from foley.runtime.seeds import SeedStreams
 from foley.training.batched import (
     BatchedLayerNorm,
     BatchedLinear,
+    BatchedModel,
     adam,
     clip_gradients_per_seed,
     dropout,
-    shuffled_batches,
 )
 from foley.training.checkpoint import Checkpoint
-from foley.training.loop import History, choose_device, fit
 
 
 @dataclass(frozen=True)
@@ -146,81 +145,70 @@ class _Batch:
     keep: Tensor | None
 
 
-class DDPM:
+class DDPM(BatchedModel[_NoisePredictor]):
     """See the module. All seeds are one batched model."""
 
     Options = DDPMOptions
+    name = "ddpm"
 
     def __init__(self, options: DDPMOptions, seeds: Sequence[int]) -> None:
-        self.options = options
-        self.seeds = list(seeds)
-        self.device = choose_device()
-        self.model: _NoisePredictor | None = None
+        super().__init__(options, seeds)
         self.schedule = NoiseSchedule(options).to(self.device)
         self.dim = 0
-        self.history = History()
 
     def fit(self, data: SeenData, *, checkpoint: Checkpoint | None = None) -> None:
         o = self.options
-        x, classes, vectors = (t.to(self.device) for t in (data.embeddings, data.classes, data.vectors))
+        x, classes, vectors = self.on_device(data.embeddings, data.classes, data.vectors)
         rows, self.dim = x.shape
-        streams = SeedStreams(self.seeds, "ddpm", "initialise")
-        model = _NoisePredictor(streams, self.dim, vectors.shape[1], o).to(self.device)
-        self.model = model
+        network = _NoisePredictor(self.streams("initialise"), self.dim, vectors.shape[1], o).to(self.device)
 
-        def batches(epoch: int) -> list[_Batch]:
-            streams = SeedStreams(self.seeds, "ddpm", "epoch", epoch)
-            found = []
-            for part in shuffled_batches(streams, rows, o.batch_size):
+        def batches(epoch: int) -> Iterator[_Batch]:
+            streams = self.streams("epoch", epoch)
+            for part in self.shuffled(streams, rows, o.batch_size):
                 size = part.shape[1]
                 steps, noise = streams.integers(o.steps, size), streams.normal(size, self.dim)
                 keep = streams.uniform(o.layers, size, o.hidden).to(self.device) if o.dropout else None
-                found.append(_Batch(part.to(self.device), steps.to(self.device), noise.to(self.device), keep))
-            return found
+                yield _Batch(part, steps.to(self.device), noise.to(self.device), keep)
 
         def loss(batch: _Batch) -> Tensor:
             signal = self.schedule.signal[batch.steps].unsqueeze(2)
             spread = self.schedule.noise[batch.steps].unsqueeze(2)
             noisy = signal * x[batch.rows] + spread * batch.noise
-            of_class = model.condition_part(vectors)
+            of_class = network.condition_part(vectors)
             wanted = classes[batch.rows].unsqueeze(2).expand(-1, -1, o.hidden)
-            predicted = model(
-                noisy, model.time_part(batch.steps), of_class.gather(1, wanted), batch.keep, o.dropout
+            predicted = network(
+                noisy, network.time_part(batch.steps), of_class.gather(1, wanted), batch.keep, o.dropout
             )
             return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
 
-        self.history = fit(
-            model,
-            adam(model, o.learning_rate, o.weight_decay),
+        self.train(
+            network,
+            adam(network, o.learning_rate, o.weight_decay),
             batches=batches,
             loss=loss,
             epochs=o.epochs,
-            seed=0,
             before_step=clip_gradients_per_seed(o.max_grad_norm),
             checkpoint=checkpoint,
-            name="ddpm",
         )
 
     @torch.inference_mode()
     def sample(self, vectors: Tensor, count: int) -> Tensor:
-        if self.model is None:
-            raise RuntimeError("fit() first")
-        self.model.eval()
+        network = self.trained
         vectors = vectors.to(self.device)
         seeds, classes = len(self.seeds), len(vectors)
-        streams = [SeedStreams(self.seeds, "ddpm", "sample", number) for number in range(classes)]
+        streams = [self.streams("sample", number) for number in range(classes)]
 
         def draw() -> Tensor:
             noise = torch.cat([stream.normal(count, self.dim) for stream in streams], dim=1)
             return noise.to(self.device)
 
         every = torch.arange(self.options.steps, device=self.device).expand(seeds, -1)
-        times = self.model.time_part(every)
-        condition = self.model.condition_part(vectors).repeat_interleave(count, dim=1)
+        times = network.time_part(every)
+        condition = network.condition_part(vectors).repeat_interleave(count, dim=1)
         x = draw()
         s = self.schedule
         for step in reversed(range(self.options.steps)):
-            noise = self.model(x, times[:, step : step + 1], condition)
+            noise = network(x, times[:, step : step + 1], condition)
             x = s.scale[step] * (x - s.remove[step] * noise)
             if step:
                 x = x + s.deviation[step] * draw()

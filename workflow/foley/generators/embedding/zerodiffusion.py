@@ -17,7 +17,7 @@ Forms, all MSE-trained with Adam, weight decay 1e-4 and gradients clipped at 1:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -30,13 +30,12 @@ from foley.runtime.seeds import SeedStreams
 from foley.training.batched import (
     BatchedBatchNorm,
     BatchedLinear,
+    BatchedModel,
     adam,
     clip_gradients_per_seed,
     dropout,
-    shuffled_batches,
 )
 from foley.training.checkpoint import Checkpoint
-from foley.training.loop import History, choose_device, fit
 
 Form = Literal["interpolation", "regularised", "additive"]
 # hidden units, epochs, batch size and dropout of each published form
@@ -138,51 +137,39 @@ class _Batch:
     progress: float
 
 
-class ZeroDiffusion:
+class ZeroDiffusion(BatchedModel[_Denoiser]):
     """See the module. All seeds are one batched model."""
 
     Options = ZeroDiffusionOptions
+    name = "zerodiffusion"
 
     def __init__(self, options: ZeroDiffusionOptions, seeds: Sequence[int]) -> None:
-        self.options = options.resolved()
-        self.seeds = list(seeds)
-        self.device = choose_device()
-        self.model: _Denoiser | None = None
+        super().__init__(options.resolved(), seeds)
         self.noise_norm = 0.0
-        self.history = History()
 
     def fit(self, data: SeenData, *, checkpoint: Checkpoint | None = None) -> None:
         o = self.options
-        assert o.hidden and o.epochs and o.batch_size
-        x, classes, vectors = (t.to(self.device) for t in (data.embeddings, data.classes, data.vectors))
+        x, classes, vectors = self.on_device(data.embeddings, data.classes, data.vectors)
         rows, dim = x.shape
         condition = vectors.shape[1]
         regularised, batch_norm = o.form == "regularised", o.form != "interpolation"
-        model = _Denoiser(
-            SeedStreams(self.seeds, "zerodiffusion", "initialise"), dim, condition, o.hidden, batch_norm
-        ).to(self.device)
-        self.model = model
+        network = _Denoiser(self.streams("initialise"), dim, condition, o.hidden, batch_norm).to(self.device)
         # The norm of generated noise: the mean norm of the real embeddings.
         self.noise_norm = float(x.norm(dim=1).mean())
 
-        def batches(epoch: int) -> list[_Batch]:
-            streams = SeedStreams(self.seeds, "zerodiffusion", "epoch", epoch)
-            assert o.hidden and o.epochs and o.batch_size
-            found = []
-            for part in shuffled_batches(streams, rows, o.batch_size):
+        def batches(epoch: int) -> Iterator[_Batch]:
+            streams = self.streams("epoch", epoch)
+            for part in self.shuffled(streams, rows, o.batch_size):
                 size = part.shape[1]
                 if batch_norm and size < 2:  # batch norm and variances need two
                     continue
-                found.append(
-                    _Batch(
-                        part.to(self.device),
-                        streams.normal(size, dim).to(self.device),
-                        streams.uniform(size, o.hidden).to(self.device),
-                        streams.normal(size, condition).to(self.device) if regularised else None,
-                        epoch / o.epochs,
-                    )
+                yield _Batch(
+                    part,
+                    streams.normal(size, dim).to(self.device),
+                    streams.uniform(size, o.hidden).to(self.device),
+                    streams.normal(size, condition).to(self.device) if regularised else None,
+                    epoch / o.epochs,
                 )
-            return found
 
         def loss(batch: _Batch) -> Tensor:
             real = x[batch.rows]
@@ -193,39 +180,34 @@ class ZeroDiffusion:
                 noisy = interpolate_noise(real, batch.noise, batch.progress)
             else:
                 noisy = real + NOISE_SCALE * batch.progress * batch.noise
-            generated = model(noisy, wanted, batch.keep, o.dropout or 0.0)
-            # A sum, so that each seed's gradient is that of its own loss.
+            generated = network(noisy, wanted, batch.keep, o.dropout)
             return reconstruction_loss(generated, real, o.form).sum()
 
-        self.history = fit(
-            model,
-            adam(model, o.learning_rate, o.weight_decay),
+        self.train(
+            network,
+            adam(network, o.learning_rate, o.weight_decay),
             batches=batches,
             loss=loss,
             epochs=o.epochs,
-            seed=0,
             before_step=clip_gradients_per_seed(o.max_grad_norm),
             checkpoint=checkpoint,
-            name=f"zerodiffusion ({o.form})",
+            name=f"{self.name} ({o.form})",
         )
 
     @torch.inference_mode()
     def sample(self, vectors: Tensor, count: int) -> Tensor:
-        if self.model is None:
-            raise RuntimeError("fit() first")
-        self.model.eval()
-        dim = self.model.outer.weight.shape[2]
-        jitter = self.options.form == "regularised"
-        out = []
-        for number, vector in enumerate(vectors.to(self.device)):
-            streams = SeedStreams(self.seeds, "zerodiffusion", "sample", number)
+        network = self.trained
+        dim = network.outer.weight.shape[2]
+
+        def draw(streams: SeedStreams, vector: Tensor) -> Tensor:
             noise = streams.normal(count, dim).to(self.device)
             if self.options.form == "interpolation":
                 noise = noise / (noise.norm(dim=2, keepdim=True) + 1e-8) * self.noise_norm
             else:
                 noise = noise * NOISE_SCALE
             condition = vector.expand(len(self.seeds), count, -1)
-            if jitter:
+            if self.options.form == "regularised":
                 condition = condition + CLASS_JITTER * streams.normal(count, len(vector)).to(self.device)
-            out.append(self.model(noise, condition))
-        return torch.stack(out, dim=1).cpu()
+            return network(noise, condition)
+
+        return self.draw_by_class(vectors, draw)

@@ -1,0 +1,1 @@
+"""Fetching what others publish: resumable transfers, checks, safe unpacking, snapshots of the Hugging Face hub."""

@@ -1,0 +1,367 @@
+"""Where each dataset's raw files are, come from or are made; what has to be downloaded; what is left out and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from foley.classes.published_vectors import KNOWN
+from foley.config import Config, Dataset
+from foley.datasets.protocol import DatasetKind
+from foley.datasets.registry import KINDS
+from foley.datasets.sources import AnySource, HubSource, RemoteFile, Source
+from foley.datasets.tree import Fingerprint, fingerprint
+from foley.options import ConfigError, did_you_mean, parse_options
+from foley.plan.components import check_options, need_file, target
+from foley.runtime.code import load
+
+
+@dataclass(frozen=True)
+class Download:
+    """Something to fetch: for which dataset or class vectors, what, into which folder, and the mark of its end."""
+
+    wanted_by: str
+    title: str
+    source: AnySource
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        return self.root / ".foley" / f"{self.source.name}.json"
+
+    @property
+    def done(self) -> bool:
+        return self.marker.is_file()
+
+    @property
+    def size_bytes(self) -> int | None:
+        return self.source.size_bytes
+
+
+class DataPlan:
+    """The datasets of a config.
+
+    Args:
+        wanted: ids of the datasets that studies and the page ask for; configured but unused ones cost nothing.
+        vectors: ids of the class vectors that studies ask for.
+        trust_cache: in the jobs of a run, whose main process has just looked: don't look at raw trees again.
+
+    Raises:
+        ConfigError: one clear message about a key, a folder or a file.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        resources: Path,
+        wanted: Sequence[str],
+        vectors: Sequence[str],
+        *,
+        trust_cache: bool,
+    ) -> None:
+        self.config = config
+        self.resources = resources
+        self.cache = Path(config.cache)
+        self.vectors = list(vectors)
+        self.trust_cache = trust_cache
+        self._fingerprints: dict[str, Fingerprint] = {}
+        self._kinds: dict[str, DatasetKind] = {}
+        # Why a dataset with `optional: true` is left out.
+        self.left_out: dict[str, str] = {}
+        for dataset in dict.fromkeys(wanted):
+            self._check(dataset)
+        self.datasets = [dataset for dataset in dict.fromkeys(wanted) if dataset not in self.left_out]
+
+    # What a dataset is
+
+    def kind_name(self, dataset: str) -> str:
+        entry = self.config.datasets[dataset]
+        return entry.kind or ("folder" if entry.folder is not None else dataset)
+
+    def target(self, dataset: str) -> str:
+        """`package.module:Class` of the dataset's kind."""
+        kind = self.kind_name(dataset)
+        if self.config.datasets[dataset].kind is None and kind not in KINDS:
+            raise ConfigError(
+                f"config: `datasets.{dataset}` has no `kind`, and its id is none either "
+                f"({did_you_mean(kind, KINDS)}); for your own clips give `folder: path/`"
+            )
+        return target(KINDS, kind, f"datasets.{dataset}.kind")
+
+    def kind(self, dataset: str) -> DatasetKind:
+        """The dataset's kind with its options."""
+        if dataset not in self._kinds:
+            cls: Any = load(self.target(dataset))
+            options = parse_options(
+                cls.Options, self.config.datasets[dataset].options, f"datasets.{dataset}.options"
+            )
+            self._kinds[dataset] = cls(options)
+        return self._kinds[dataset]
+
+    def is_generated(self, dataset: str) -> bool:
+        """Whether a rule makes the raw audio."""
+        return self.kind(dataset).generated
+
+    def is_downloaded(self, dataset: str) -> bool:
+        """Whether rules fetch the raw files: the config gives no place of theirs, and they can be had."""
+        return _given(self.config.datasets[dataset]) is None and bool(self.kind(dataset).sources())
+
+    def root(self, dataset: str) -> str:
+        """Folder of the raw files."""
+        if self.is_generated(dataset):
+            return f"{self.config.results}/raw/dataset={dataset}"
+        given = _given(self.config.datasets[dataset])
+        if given is not None:
+            return given
+        kind = self.kind(dataset)
+        if not kind.sources() and not kind.by_hand:
+            raise ConfigError(
+                f"config: `datasets.{dataset}.path` is missing: point it at the folder that holds the dataset"
+            )
+        return f"{self.config.data}/{kind.storage or self.kind_name(dataset)}"
+
+    def shards(self, dataset: str) -> range:
+        return range(self.config.datasets[dataset].shards)
+
+    def fingerprint(self, dataset: str) -> Fingerprint | None:
+        """Content hashes of a raw tree of the user's; None for one that rules make or fetch, which follows those."""
+        if self.is_generated(dataset) or self.is_downloaded(dataset):
+            return None
+        if dataset not in self._fingerprints:
+            kind = self.kind(dataset)
+            self._fingerprints[dataset] = fingerprint(
+                Path(self.root(dataset)),
+                self.config.datasets[dataset].shards,
+                self.cache,
+                media=kind.media,
+                tables=kind.tables,
+                trust_cache=self.trust_cache,
+            )
+        return self._fingerprints[dataset]
+
+    def class_table(self, dataset: str) -> str | None:
+        """The class table: the user's, the one of the kind in resources, or None (words of the labels)."""
+        entry = self.config.datasets[dataset]
+        if entry.classes is not None:
+            return entry.classes
+        ours = self.resources / "classes" / f"{self.kind_name(dataset)}.yaml"
+        return str(ours) if ours.is_file() else None
+
+    def facts(self, dataset: str) -> dict[str, Any]:
+        """What the dataset's card says of where it comes from."""
+        kind = self.kind(dataset)
+        return {
+            "kind": self.kind_name(dataset),
+            "title": kind.title,
+            "licence": kind.licence,
+            "citation": kind.citation,
+            "url": kind.url,
+            "published_clips": kind.published_clips,
+            "claims": self.claims(dataset),
+            "by_hand": kind.by_hand,
+            "sources": [
+                {"name": file.name, "size_bytes": file.size_bytes, "checksum": file.checksum}
+                for source in kind.sources()
+                if not isinstance(source, HubSource)
+                for file in source.files
+            ],
+            "multi_label": kind.multi_label,
+        }
+
+    def claims(self, dataset: str) -> list[list[str]]:
+        """What the official folds and splits promise to keep apart: [what, between]."""
+        return sorted(map(list, self.kind(dataset).claims))
+
+    # Downloads
+
+    @property
+    def archives(self) -> str:
+        """Folder of downloaded archives, and where a user puts one that was fetched by hand."""
+        return f"{self.config.data}/archives"
+
+    def downloads(self, dataset: str) -> list[Download]:
+        """What rules fetch for a dataset; empty when nothing."""
+        if not self.is_downloaded(dataset):
+            return []
+        root = Path(self.root(dataset))
+        entry, kind = self.config.datasets[dataset], self.kind(dataset)
+        return [
+            Download(dataset, f"{kind.title}, {kind.licence}", _moved(source, entry), root)
+            for source in kind.sources()
+        ]
+
+    def words(self, vectors: str) -> Download | None:
+        """The word vectors to fetch for some class vectors; None where they lie on disk or none are needed."""
+        entry = self.config.class_vectors[vectors]
+        if entry.path is None or "://" not in entry.path:
+            return None
+        known = KNOWN.get(entry.path)
+        size, checksum = entry.size_bytes, entry.checksum
+        if known is not None:
+            size, checksum = size or known.size_bytes, checksum or known.checksum
+        if size is None:
+            raise ConfigError(
+                f"config: `class_vectors.{vectors}.size_bytes` is missing: a download is checked against it, and "
+                "against `checksum` if you give one"
+            )
+        file = RemoteFile(entry.path, size, checksum)
+        source = Source(file.name, (file,))
+        return Download(vectors, "word vectors", source, Path(self.config.data) / "word_vectors")
+
+    def words_file(self, vectors: str) -> str | None:
+        """Where the word vectors of some class vectors lie, once they are fetched."""
+        download = self.words(vectors)
+        if download is None or isinstance(download.source, HubSource):
+            return self.config.class_vectors[vectors].path
+        return str(download.root / download.source.files[0].name)
+
+    @cached_property
+    def all_downloads(self) -> dict[str, Download]:
+        """Everything that rules fetch, by its mark; several datasets may share one."""
+        found = [download for dataset in self.datasets for download in self.downloads(dataset)]
+        found += [d for vectors in self.vectors if (d := self.words(vectors)) is not None]
+        return {str(download.marker): download for download in reversed(found)}
+
+    def storages(self) -> list[str]:
+        """Folders below `data` that downloads fill."""
+        return sorted({os.path.relpath(d.root, self.config.data) for d in self.all_downloads.values()})
+
+    @staticmethod
+    def source_as_data(download: Download) -> dict[str, Any]:
+        """A source as plain data, with what the config says otherwise of its files: what its job gets."""
+        return asdict(download.source)
+
+    def announcement(self) -> list[str]:
+        """Lines for the terminal: what is left out, and what would be downloaded, how large, and from where."""
+        lines = [f"left out: {dataset}: {reason}" for dataset, reason in self.left_out.items()]
+        pending = [d for d in self.all_downloads.values() if not d.done]
+        if not pending:
+            return lines
+        lines.append(f"to download: {_total(pending)}, into {self.config.data}/")
+        of: dict[tuple[str, str], list[Download]] = {}
+        for download in pending:
+            of.setdefault((download.wanted_by, download.title), []).append(download)
+        for (name, title), mine in sorted(of.items()):
+            lines.append(f"  {name}: {title}, {_total(mine)}")
+            lines += [f"    {_place(d.source)}" for d in mine]
+        return lines
+
+    # Checks
+
+    def _check(self, dataset: str) -> None:
+        entry = self.config.datasets[dataset]
+        check_options(self.target(dataset), entry.options, f"datasets.{dataset}.options", self.cache)
+        files = {
+            file.name
+            for source in self.kind(dataset).sources()
+            if not isinstance(source, HubSource)
+            for file in source.files
+        }
+        for name in entry.downloads:
+            if name not in files:
+                raise ConfigError(
+                    f"config: `datasets.{dataset}.downloads` names `{name}`, which is none of its files; "
+                    f"{did_you_mean(name, files)}"
+                )
+        if entry.classes is not None:
+            need_file(entry.classes, f"datasets.{dataset}.classes", "a class table in YAML")
+        try:
+            self._check_presence(dataset)
+        except ConfigError as error:
+            if not entry.optional:
+                raise
+            self.left_out[dataset] = str(error).removeprefix("config: ")
+
+    def _check_presence(self, dataset: str) -> None:
+        if self.is_generated(dataset):
+            return
+        entry, kind = self.config.datasets[dataset], self.kind(dataset)
+        root = self.root(dataset)
+        if self.is_downloaded(dataset):
+            if self.config.offline or os.environ.get("FOLEY_OFFLINE", "") not in ("", "0"):
+                self._refuse_offline(dataset)
+            return
+        # The jobs of a run need not look again; whether an optional dataset takes part, they must.
+        if self.trust_cache and not entry.optional:
+            return
+        key = f"datasets.{dataset}." + ("folder" if entry.folder is not None else "path")
+        if _given(entry) is None and not Path(root).is_dir():
+            raise ConfigError(
+                f"config: `{key}` is not given, and {kind.title} cannot be downloaded without you. {kind.by_hand} "
+                f"Put it at {root}, or point `{key}` at it"
+            )
+        try:
+            kind.check(Path(root))
+        except FileNotFoundError as error:
+            raise ConfigError(f"config: `{key}`: {error}") from None
+
+    def _refuse_offline(self, dataset: str) -> None:
+        lacking = [d for d in self.downloads(dataset) if not d.done]
+        # An archive that the user fetched elsewhere needs no network.
+        lacking = [
+            d
+            for d in lacking
+            if isinstance(d.source, HubSource)
+            or not all((Path(self.archives) / file.name).is_file() for file in d.source.files)
+        ]
+        if lacking:
+            files = "; ".join(_place(d.source, self.archives) for d in lacking)
+            raise ConfigError(
+                f"config: `datasets.{dataset}`: {self.kind(dataset).title} is not here and Foley is offline. "
+                f"Point `datasets.{dataset}.path` at a copy, or fetch on a machine with a network: {files}"
+            )
+
+
+def _given(entry: Dataset) -> str | None:
+    return entry.folder if entry.folder is not None else entry.path
+
+
+def _moved(source: AnySource, entry: Dataset) -> AnySource:
+    """A source with its files where the config says that they are."""
+    if isinstance(source, HubSource):
+        return source
+    files = []
+    for file in source.files:
+        other = entry.downloads.get(file.name)
+        mirrored = f"{entry.mirror.rstrip('/')}/{file.name}" if entry.mirror else file.url
+        files.append(
+            RemoteFile(
+                url=(other and other.url) or mirrored,
+                size_bytes=file.size_bytes if other is None or other.size_bytes is None else other.size_bytes,
+                checksum=(other and other.checksum) or file.checksum,
+            )
+        )
+    return replace(source, files=tuple(files))
+
+
+def _total(downloads: Sequence[Download]) -> str:
+    sizes = [d.size_bytes for d in downloads]
+    unknown = sizes.count(None)
+    text = gigabytes(sum(size or 0 for size in sizes))
+    return f"{text} and {unknown} of unknown size" if unknown else text
+
+
+def gigabytes(size_bytes: int | None) -> str:
+    """A size for people: `27.3 GB`, `616.2 MB`, `12 kB`."""
+    if size_bytes is None:
+        return "size unknown"
+    for unit, digits in ((1e9, "GB"), (1e6, "MB")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {digits}"
+    return f"{size_bytes / 1e3:.0f} kB"
+
+
+def _place(source: AnySource, archives: str | None = None) -> str:
+    """A source in words: its files, their size and address and, with ``archives``, where to put them."""
+    if isinstance(source, HubSource):
+        size = "" if source.size_bytes is None else f" ({gigabytes(source.size_bytes)})"
+        return f"{source.repo} at {source.revision[:12]}, {', '.join(source.patterns)}{size}"
+    first, count = source.files[0], len(source.files)
+    more = f" and {count - 1} parts more" if count > 1 else ""
+    if archives is None:
+        return f"{first.name}{more} ({gigabytes(source.size_bytes)}) from {first.url}"
+    return ", ".join(f"{f.url} ({gigabytes(f.size_bytes)}) to {archives}/{f.name}" for f in source.files)
