@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from foley.config import describe, json_schema
+from foley.datasets.catalogue import describe as describe_datasets
 from foley.tables.registry import describe as describe_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,7 @@ def main() -> None:
     (ROOT / "workflow" / "schemas" / "config.schema.json").write_text(json_schema())
     (ROOT / "docs" / "config.md").write_text(describe())
     (ROOT / "docs" / "tables.md").write_text(describe_tables())
+    (ROOT / "docs" / "datasets.md").write_text(describe_datasets())
     if shutil.which("dot"):
         draw_dag()
     else:

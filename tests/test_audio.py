@@ -8,6 +8,7 @@ import struct
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -296,6 +297,7 @@ def test_threads_do_not_share_resamplers() -> None:
 # Sound tracks of video, and what else only FFmpeg reads
 
 
+@lru_cache
 def muxed(
     container: str, codec: str | None, *, seconds: float = 1.0, rate: int = 44_100, layout: str = "mono",
     video: str | None = None, hz: float = 440.0,
@@ -317,7 +319,8 @@ def muxed(
                 out.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
             out.mux(picture.encode())
         if track is not None:
-            track.codec_context.open()
+            if not track.codec_context.is_open:
+                track.codec_context.open()
             count = av.AudioLayout(layout).nb_channels
             samples = np.stack([tone(hz * (1 + k / 5), seconds, rate) for k in range(count)])
             packed = samples.T.astype(np.float32).reshape(1, -1)
@@ -482,12 +485,13 @@ def test_parts_of_sound_files(
     ("container", "codec", "video", "slack"),
     # Matroska keeps times in milliseconds, so a cut may be off by as much.
     [("mp4", "aac", "mpeg4", 0), ("mov", "pcm_s16le", "mpeg4", 0), ("avi", "pcm_s16le", "mpeg4", 0),
-     ("matroska", "pcm_s16le", "mpeg4", 16)],
+     ("matroska", "pcm_s16le", "mpeg4", 16), ("adts", "aac", None, 0),
+     ("mpegts", "aac", "mpeg2video", 16), ("flv", "aac", "flv", 16), ("webm", "libopus", "libvpx", 16)],
 )  # fmt: skip
 def test_parts_of_sound_tracks(
     container: str,
     codec: str,
-    video: str,
+    video: str | None,
     slack: int,
     start_s: float | None,
     end_s: float | None,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import ClassVar
 
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,12 +17,12 @@ from foley import tables
 from foley.audio.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.esc50 import ESC50
 from foley.datasets.folder import Folder, FolderOptions
-from foley.datasets.index import index_dataset
-from foley.datasets.protocol import DatasetKind, RawClip
+from foley.datasets.index import index_dataset, list_clips
+from foley.datasets.protocol import DatasetKind, RawClass, RawClip
 from foley.datasets.registry import KINDS
 from foley.datasets.tree import Fingerprint, fingerprint, shard_of
 from foley.runtime.code import load
-from foley.tables.clips import CLIPS, RAW_CLIPS, REJECTED
+from foley.tables.clips import CLIPS, RAW_CLASSES, RAW_CLIPS, REJECTED
 
 
 def touch(root: Path, *names: str) -> None:
@@ -60,6 +62,24 @@ def test_folder(tmp_path: Path) -> None:
     }
     # Without a pattern each file is a recording of its own.
     assert all(clip.recording_id == clip_id for clip_id, clip in clips.items())
+
+
+def test_folder_with_video(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(
+        tmp_path,
+        "cat/a.mp4",
+        "cat/b.MKV",
+        "dog/c.m4a",
+        "dog/d.webm",
+        "dog/cover.jpg",
+        ".git/objects/x",
+        "dog/.e.wav",
+    )
+    assert set(scan(tmp_path)) == {"cat/a.mp4", "cat/b.MKV", "dog/c.m4a", "dog/d.webm"}
+    assert (
+        "1 files are neither audio nor video by their name and are left alone: ['dog/cover.jpg']"
+        in caplog.text
+    )
 
 
 def test_a_new_file_renames_no_other(tmp_path: Path) -> None:
@@ -113,6 +133,87 @@ def test_manifest(tmp_path: Path) -> None:
     assert {row["shard"] for row in rows} == {0, 1, 2, 3}
     assert all(row["shard"] == shard_of(row["source"], 4) for row in rows)
     assert all(row["labels"] == [row["label"]] for row in rows)
+
+
+def test_listing_is_the_manifest(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    touch(root, *(f"{label}/{n}.wav" for label in ("cat", "dog") for n in range(20)))
+    index_dataset(tmp_path / "m.parquet", tmp_path / "c.parquet", kind=Folder(), root=root, shards=3)
+    manifest = tables.read(tmp_path / "m.parquet", RAW_CLIPS)
+    assert list_clips(Folder(), root, 3).to_pylist() == manifest.to_pylist()
+    assert list_clips(Folder(), root, 3).schema.types == manifest.schema.types
+    for shard in range(3):
+        mine = manifest.filter(pc.equal(manifest["shard"], shard))
+        assert list_clips(Folder(), root, 3, only=shard).to_pylist() == mine.to_pylist()
+
+
+# Classes
+
+
+class Listed(DatasetKind):
+    """A kind whose clips and classes a test gives."""
+
+    title = "Listed"
+    listed: ClassVar[list[RawClip]] = []
+    defined: ClassVar[list[RawClass] | None] = None
+
+    def scan(self, root: Path) -> list[RawClip]:
+        return self.listed
+
+    def classes(self, root: Path) -> list[RawClass] | None:
+        return self.defined
+
+
+def classes_of(tmp_path: Path, clips: list[RawClip], defined: list[RawClass] | None) -> list[tuple[int, str]]:
+    kind = type("Given", (Listed,), {"listed": clips, "defined": defined})()
+    index_dataset(tmp_path / "m.parquet", tmp_path / "c.parquet", kind=kind, root=tmp_path, shards=1)
+    table = tables.read(tmp_path / "c.parquet", RAW_CLASSES)
+    return list(zip(table["class_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def clip(name: str, label: str, class_id: int | None = None, *labels: str) -> RawClip:
+    return RawClip(name, f"{name}.wav", label, name, class_id=class_id, labels=labels or None)
+
+
+def test_classes_of_the_clips(tmp_path: Path) -> None:
+    found = classes_of(
+        tmp_path, [clip("a", "dog", 4), clip("b", "cat", 2), clip("c", "dog", 4), clip("d", "")], None
+    )
+    assert found == [(2, "cat"), (4, "dog")]
+    for clips, message in (
+        ([clip("a", "dog", 1), clip("b", "dog", 2)], "clip b is of class 2, 'dog'"),
+        (
+            [clip("a", "dog", 1), clip("b", "cat", 1)],
+            "clip b is of class 1, 'cat'; others have class 1 as 'dog'",
+        ),
+        ([clip("a", "dog", 1), clip("b", "cat")], "clip b has the label 'cat', which has no class number"),
+        ([clip("a", "dog", 1, "dog", "pet")], "clip a has the label 'pet', which has no class number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classes_of(tmp_path, clips, None)
+
+
+def test_classes_that_the_dataset_defines(tmp_path: Path) -> None:
+    defined = [RawClass(0, "animal"), RawClass(1, "dog", ("animal",)), RawClass(2, "rain")]
+    clips = [clip("a", "dog", None, "dog", "animal"), clip("b", "")]
+    assert classes_of(tmp_path, clips, defined) == [(0, "animal"), (1, "dog"), (2, "rain")]
+    assert tables.read(tmp_path / "c.parquet")["parents"].to_pylist() == [[], ["animal"], []]
+    # The class's number stands with its clips, whoever gave it.
+    assert tables.read(tmp_path / "m.parquet")["class_id"].to_pylist() == [1, None]
+    for clips, message in (
+        (
+            [clip("a", "cat")],
+            "Listed: clip a has the label 'cat', which is none of the 3 classes that the dataset",
+        ),
+        ([clip("a", "dog", 1, "dog", "cat")], "clip a has the label 'cat', which is none"),
+        ([clip("a", "dog", 2)], "clip a gives 'dog' the number 2; the dataset's own is 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            classes_of(tmp_path, clips, defined)
+    with pytest.raises(ValueError, match="two of its 2 classes share a name or a number"):
+        classes_of(tmp_path, [clip("a", "dog")], [RawClass(1, "dog"), RawClass(1, "cat")])
+    with pytest.raises(ValueError, match="clip ids are not unique, for example a"):
+        classes_of(tmp_path, [clip("a", "dog", 1), clip("a", "dog", 1)], None)
 
 
 # ESC-50
@@ -271,6 +372,26 @@ def test_fingerprint_follows_content(tree: Path, tmp_path: Path) -> None:
     assert look() == fourth
     (tree / "audio" / "new.wav").unlink()
     assert look() == third
+
+
+def test_datasets_that_share_a_folder_keep_their_own_files(tree: Path, tmp_path: Path) -> None:
+    (tree / "video.mp4").write_bytes(b"video")
+    (tree / "other.json").write_text("{}")
+
+    def look(cache: Path, trust: bool = False) -> tuple[Fingerprint, Fingerprint]:
+        wav = fingerprint(tree, 4, cache, media=frozenset([".wav"]), tables=("*.csv",), trust_cache=trust)
+        return wav, fingerprint(
+            tree, 4, cache, media=frozenset([".mp4"]), tables=("*.json",), trust_cache=trust
+        )
+
+    alone = look(tmp_path / "a")[0], look(tmp_path / "b")[1]
+    assert look(tmp_path / "a") == look(tmp_path / "a", trust=True) == alone
+    (tree / "other.json").write_text("[]")
+    (tree / "audio" / "3.wav").unlink()
+    after = look(tmp_path / "a")
+    assert differing(alone[0], after[0]) == (True, {shard_of("audio/3.wav", 4)})
+    assert differing(alone[1], after[1]) == (True, {0, 1, 2, 3})
+    assert look(tmp_path / "a", trust=True) == after == look(tmp_path / "new")
 
 
 def test_fingerprint_without_a_folder_or_with_a_damaged_cache(tree: Path, tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ def example_value(dtype: pa.DataType, number: int) -> Any:
         return number
     if pa.types.is_floating(dtype):
         return number + 0.25
+    if pa.types.is_boolean(dtype):
+        return number % 2 == 0
+    if pa.types.is_fixed_size_binary(dtype):
+        return bytes([number] * dtype.byte_width)
     if pa.types.is_binary(dtype):
         return bytes([number, 0, 255])
     if pa.types.is_struct(dtype):

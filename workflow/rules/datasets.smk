@@ -24,7 +24,7 @@ rule download_dataset:
     params:
         source=lambda wc, output: source_of(output[0]),
         root=lambda wc: f"{P.config.data}/{wc.storage}",
-        archives=P.data.archives,
+        archives=lambda wc: P.data.archives(wc.storage),
     script:
         "../scripts/download_dataset.py"
 

@@ -7,14 +7,11 @@ from foley.runtime.job import run_job
 with run_job(snakemake) as job:
     from foley.download.fetch import fetch_source, source_from
 
-    # Whether archives stay and whether there is a network changes nothing of the result, so neither is a parameter.
     fetch_source(
         Path(snakemake.output[0]),
         source=source_from(snakemake.params.source),
         root=Path(snakemake.params.root),
         archives=Path(snakemake.params.archives),
         title=snakemake.wildcards.storage,
-        keep_archives=snakemake.config["keep_archives"],
-        offline=snakemake.config["offline"],
         provenance=job.provenance,
     )

@@ -29,8 +29,6 @@ from foley.audio.container import (
 SILENCE_PEAK = 1e-4
 # Larger files are not read into memory as a whole.
 IN_MEMORY_BYTES = 1 << 25
-# How many frames libsndfile decodes at a time where it can't say how many there are.
-BLOCK_FRAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -161,16 +159,6 @@ def _read_samples(file: soundfile.SoundFile, frames: int) -> np.ndarray:
     return file.read(frames, dtype="float32", always_2d=True)
 
 
-def _read_open_end(file: soundfile.SoundFile, limits: _Limits) -> np.ndarray:
-    """The rest [T, C] of a file that does not say how much it holds."""
-    parts, total = [], 0
-    while len(part := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
-        parts.append(part)
-        total += len(part)
-        limits.refuse_longer(total / file.samplerate)
-    return np.concatenate(parts) if parts else np.zeros((0, file.channels), np.float32)
-
-
 def _open_sound_file(source: bytes | BinaryIO) -> soundfile.SoundFile:
     """What libsndfile makes of bytes, or of an open file, which it reads by itself."""
     for attempt in (1, 2, 3):
@@ -186,37 +174,35 @@ def _open_sound_file(source: bytes | BinaryIO) -> soundfile.SoundFile:
     raise AssertionError
 
 
-def _read_sound_file(source: bytes | BinaryIO, limits: _Limits) -> tuple[np.ndarray, int]:
-    """Samples [T, C] and rate of what libsndfile reads.
+def _read_sound_file(source: bytes | BinaryIO, limits: _Limits) -> tuple[np.ndarray, int] | None:
+    """Samples [T, C] and rate of what libsndfile reads; None where it can't tell how much a stream holds.
 
     Raises:
         soundfile.SoundFileError: libsndfile does not know the format.
     """
     with _open_sound_file(source) as file:
-        rate = file.samplerate
+        rate, frames = file.samplerate, file.frames
         if rate <= 0 or file.channels <= 0:
             raise ClipRejected("unreadable", f"{rate} Hz, {file.channels} channels")
-        # A stream may not know its length.
-        frames = file.frames if 0 <= file.frames < 2**62 else None
+        if not 0 <= frames < 2**62:
+            return None
         first = 0 if limits.start_s is None else round(limits.start_s * rate)
         stop = frames if limits.end_s is None else round(limits.end_s * rate)
-        if first and frames is not None and first >= frames:
+        if first and first >= frames:
             raise ClipRejected(
                 "truncated", f"the clip begins at {first / rate:g} s, its file ends at {frames / rate:.3f} s"
             )
-        if stop is not None:
-            limits.refuse_longer((stop - first) / rate)
+        limits.refuse_longer((stop - first) / rate)
+        wanted = min(stop, frames) - first
         try:
             if first:
                 file.seek(first)
-            if stop is None:
-                return _read_open_end(file, limits), rate
-            samples = _read_samples(file, (stop if frames is None else min(stop, frames)) - first)
+            samples = _read_samples(file, wanted)
         except (soundfile.SoundFileError, ValueError, MemoryError) as error:
             raise _unreadable(error) from None
-        if stop == frames and len(samples) < stop - first:
-            raise ClipRejected("truncated", f"{len(samples)} of {stop - first} frames could be decoded")
-        check_length(len(samples), rate, (stop - first) / rate)
+        if len(samples) < wanted:
+            raise ClipRejected("truncated", f"{len(samples)} of {wanted} frames could be decoded")
+        check_length(wanted, rate, (stop - first) / rate)
         return samples, rate
 
 
@@ -241,7 +227,9 @@ def _read(source: Path | bytes, limits: _Limits) -> tuple[np.ndarray, int]:
                 limits.refuse_longer(len(plain[0]) / plain[1])
                 return plain
             try:
-                return _read_sound_file(source if isinstance(source, bytes) else handle, limits)
+                found = _read_sound_file(source if isinstance(source, bytes) else handle, limits)
+                if found is not None:
+                    return found
             except soundfile.SoundFileError as error:
                 refusal = _unreadable(error)
                 if is_flac_or_mpeg(head):

@@ -21,15 +21,20 @@ FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,"
     "mpegvideo,ogg,rm,tta,voc,w64,wav,wv"
 )
-# Containers that write down how long a track is. For bare frames (AAC, MP3) FFmpeg only guesses, from the bit rate.
-PROMISING = frozenset(["mov", "avi", "asf", "matroska"])
+# Containers that write down how long a track is and when its frames begin. For bare frames (AAC, MP3) FFmpeg only
+# guesses, from the bit rate.
+WITH_TIMES = frozenset(["mov", "avi", "matroska"])
 # Decoding begins this much before a segment, for codecs that build on earlier frames.
 PREROLL_S = 0.5
 
 
+def _keeps_times(container: av.container.InputContainer) -> bool:
+    return bool(WITH_TIMES & set(container.format.name.split(",")))
+
+
 def _promised_s(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
     """How long the container says that the track is, where it does."""
-    if not PROMISING & set(container.format.name.split(",")):
+    if not _keeps_times(container):
         return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
@@ -154,8 +159,10 @@ def _read(
         if end_s is None and promised_s is not None and promised_s - (start_s or 0.0) > max_duration_s:
             raise _too_long(promised_s - (start_s or 0.0), max_duration_s)
         zero_s = (container.start_time or 0) / av.time_base
-        if start_s is not None and start_s > PREROLL_S:
-            container.seek(int((zero_s + start_s - PREROLL_S) * av.time_base))
+        # Bare frames and streams have no times to go by: there the way leads through all that lies before.
+        if start_s is not None and start_s > PREROLL_S and _keeps_times(container) and stream.time_base:
+            # By the track's own times: Matroska would else wait for a key frame of the picture, which nobody reads.
+            container.seek(int((zero_s + start_s - PREROLL_S) / stream.time_base), stream=stream)
         parts: list[np.ndarray] = []
         kept = 0
         position: int | None = None  # of the next sample, counted from `zero_s`

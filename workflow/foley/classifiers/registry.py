@@ -2,4 +2,6 @@
 
 ZERO_SHOT_KINDS = {
     "ale": "foley.classifiers.ale:ALE",
+    "ridge": "foley.classifiers.ridge:Ridge",
+    "softmax": "foley.classifiers.softmax:SoftmaxClassifier",
 }

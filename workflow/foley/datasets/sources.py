@@ -13,16 +13,18 @@ class RemoteFile:
     size_bytes: None where it isn't known; then the server's word counts.
     checksum: `md5:<hex>` or `sha256:<hex>` as its publisher gives it; None where there is none, so that only the
         size is checked.
+    filename: where the URL's path does not end in it, or a mirror calls it otherwise.
     """
 
     url: str
     size_bytes: int | None
     checksum: str | None = None
+    filename: str | None = None
 
     @property
     def name(self) -> str:
         """File name under which it is kept: the last part of the URL's path."""
-        return self.url.partition("?")[0].rstrip("/").rpartition("/")[2]
+        return self.filename or self.url.partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Generator kinds by name: one line each."""
 
 EMBEDDING_KINDS = {
+    "cada_vae": "foley.generators.embedding.cada_vae:CADAVAE",
     "ddpm": "foley.generators.embedding.ddpm:DDPM",
+    "lisgan": "foley.generators.embedding.lisgan:LisGAN",
     "zerodiffusion": "foley.generators.embedding.zerodiffusion:ZeroDiffusion",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,6 +14,9 @@ from foley.datasets.protocol import DatasetKind
 from foley.datasets.registry import KINDS
 from foley.datasets.sources import AnySource, HubSource, RemoteFile, Source
 from foley.datasets.tree import Fingerprint, fingerprint
+from foley.download.disk import readable
+from foley.download.fetch import missing
+from foley.download.http import is_offline
 from foley.options import ConfigError, did_you_mean, parse_options
 from foley.plan.components import check_options, need_file, target
 from foley.runtime.code import load
@@ -27,6 +29,7 @@ class Download:
     wanted_by: str
     title: str
     source: AnySource
+    storage: str
     root: Path
 
     @property
@@ -122,7 +125,11 @@ class DataPlan:
             raise ConfigError(
                 f"config: `datasets.{dataset}.path` is missing: point it at the folder that holds the dataset"
             )
-        return f"{self.config.data}/{kind.storage or self.kind_name(dataset)}"
+        return f"{self.config.data}/{self.storage(dataset)}"
+
+    def storage(self, dataset: str) -> str:
+        """Folder below `data` of a dataset that is downloaded or was fetched by hand."""
+        return self.kind(dataset).storage or self.kind_name(dataset)
 
     def shards(self, dataset: str) -> range:
         return range(self.config.datasets[dataset].shards)
@@ -178,19 +185,18 @@ class DataPlan:
 
     # Downloads
 
-    @property
-    def archives(self) -> str:
-        """Folder of downloaded archives, and where a user puts one that was fetched by hand."""
-        return f"{self.config.data}/archives"
+    def archives(self, storage: str) -> str:
+        """Folder of a storage's archives, and where a user puts one that was fetched by hand."""
+        return f"{self.config.data}/archives/{storage}"
 
     def downloads(self, dataset: str) -> list[Download]:
         """What rules fetch for a dataset; empty when nothing."""
         if not self.is_downloaded(dataset):
             return []
-        root = Path(self.root(dataset))
+        storage, root = self.storage(dataset), Path(self.root(dataset))
         entry, kind = self.config.datasets[dataset], self.kind(dataset)
         return [
-            Download(dataset, f"{kind.title}, {kind.licence}", _moved(source, entry), root)
+            Download(dataset, f"{kind.title}, {kind.licence}", _moved(source, entry), storage, root)
             for source in kind.sources()
         ]
 
@@ -210,7 +216,8 @@ class DataPlan:
             )
         file = RemoteFile(entry.path, size, checksum)
         source = Source(file.name, (file,))
-        return Download(vectors, "word vectors", source, Path(self.config.data) / "word_vectors")
+        storage = "word_vectors"
+        return Download(vectors, "word vectors", source, storage, Path(self.config.data) / storage)
 
     def words_file(self, vectors: str) -> str | None:
         """Where the word vectors of some class vectors lie, once they are fetched."""
@@ -224,11 +231,14 @@ class DataPlan:
         """Everything that rules fetch, by its mark; several datasets may share one."""
         found = [download for dataset in self.datasets for download in self.downloads(dataset)]
         found += [d for vectors in self.vectors if (d := self.words(vectors)) is not None]
-        return {str(download.marker): download for download in reversed(found)}
+        first: dict[str, Download] = {}
+        for download in found:
+            first.setdefault(str(download.marker), download)
+        return first
 
     def storages(self) -> list[str]:
         """Folders below `data` that downloads fill."""
-        return sorted({os.path.relpath(d.root, self.config.data) for d in self.all_downloads.values()})
+        return sorted({download.storage for download in self.all_downloads.values()})
 
     @staticmethod
     def source_as_data(download: Download) -> dict[str, Any]:
@@ -247,7 +257,11 @@ class DataPlan:
             of.setdefault((download.wanted_by, download.title), []).append(download)
         for (name, title), mine in sorted(of.items()):
             lines.append(f"  {name}: {title}, {_total(mine)}")
-            lines += [f"    {_place(d.source)}" for d in mine]
+            lines += [
+                f"    {file}"
+                for download in mine
+                for file in missing(download.source, Path(self.archives(download.storage)))
+            ]
         return lines
 
     # Checks
@@ -282,7 +296,7 @@ class DataPlan:
         entry, kind = self.config.datasets[dataset], self.kind(dataset)
         root = self.root(dataset)
         if self.is_downloaded(dataset):
-            if self.config.offline or os.environ.get("FOLEY_OFFLINE", "") not in ("", "0"):
+            if is_offline(self.config.offline):
                 self._refuse_offline(dataset)
             return
         # The jobs of a run need not look again; whether an optional dataset takes part, they must.
@@ -300,19 +314,18 @@ class DataPlan:
             raise ConfigError(f"config: `{key}`: {error}") from None
 
     def _refuse_offline(self, dataset: str) -> None:
-        lacking = [d for d in self.downloads(dataset) if not d.done]
         # An archive that the user fetched elsewhere needs no network.
         lacking = [
-            d
-            for d in lacking
-            if isinstance(d.source, HubSource)
-            or not all((Path(self.archives) / file.name).is_file() for file in d.source.files)
+            file
+            for download in self.downloads(dataset)
+            if not download.done
+            for file in missing(download.source, Path(self.archives(download.storage)))
         ]
         if lacking:
-            files = "; ".join(_place(d.source, self.archives) for d in lacking)
             raise ConfigError(
-                f"config: `datasets.{dataset}`: {self.kind(dataset).title} is not here and Foley is offline. "
-                f"Point `datasets.{dataset}.path` at a copy, or fetch on a machine with a network: {files}"
+                f"config: `datasets.{dataset}`: {self.kind(dataset).title} is not here and Foley is offline. Point "
+                f"`datasets.{dataset}.path` at a copy, or fetch these on a machine with a network: "
+                + "; ".join(map(str, lacking))
             )
 
 
@@ -333,6 +346,7 @@ def _moved(source: AnySource, entry: Dataset) -> AnySource:
                 url=(other and other.url) or mirrored,
                 size_bytes=file.size_bytes if other is None or other.size_bytes is None else other.size_bytes,
                 checksum=(other and other.checksum) or file.checksum,
+                filename=file.name,
             )
         )
     return replace(source, files=tuple(files))
@@ -341,27 +355,5 @@ def _moved(source: AnySource, entry: Dataset) -> AnySource:
 def _total(downloads: Sequence[Download]) -> str:
     sizes = [d.size_bytes for d in downloads]
     unknown = sizes.count(None)
-    text = gigabytes(sum(size or 0 for size in sizes))
+    text = readable(sum(size or 0 for size in sizes))
     return f"{text} and {unknown} of unknown size" if unknown else text
-
-
-def gigabytes(size_bytes: int | None) -> str:
-    """A size for people: `27.3 GB`, `616.2 MB`, `12 kB`."""
-    if size_bytes is None:
-        return "size unknown"
-    for unit, digits in ((1e9, "GB"), (1e6, "MB")):
-        if size_bytes >= unit:
-            return f"{size_bytes / unit:.1f} {digits}"
-    return f"{size_bytes / 1e3:.0f} kB"
-
-
-def _place(source: AnySource, archives: str | None = None) -> str:
-    """A source in words: its files, their size and address and, with ``archives``, where to put them."""
-    if isinstance(source, HubSource):
-        size = "" if source.size_bytes is None else f" ({gigabytes(source.size_bytes)})"
-        return f"{source.repo} at {source.revision[:12]}, {', '.join(source.patterns)}{size}"
-    first, count = source.files[0], len(source.files)
-    more = f" and {count - 1} parts more" if count > 1 else ""
-    if archives is None:
-        return f"{first.name}{more} ({gigabytes(source.size_bytes)}) from {first.url}"
-    return ", ".join(f"{f.url} ({gigabytes(f.size_bytes)}) to {archives}/{f.name}" for f in source.files)

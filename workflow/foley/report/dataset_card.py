@@ -9,6 +9,7 @@ from typing import Any
 
 from foley import tables
 from foley.datasets.leaks import BETWEENS, NEAR_BITS
+from foley.download.disk import readable
 from foley.report.data_summary import DatasetTables, DataSummary, LeakCheck, summarise
 
 WHAT_NAMES = {
@@ -65,15 +66,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Sequence
 def seconds(value: float) -> str:
     """A length with as many digits as tell lengths apart: `0.05`, `1.2`, `600`."""
     return f"{value:.3g}"
-
-
-def _size(size_bytes: int | None) -> str:
-    if size_bytes is None:
-        return ""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size_bytes >= unit:
-            return f"{size_bytes / unit:.1f} {name}"
-    return f"{size_bytes} B"
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -342,6 +334,6 @@ def _files(s: DataSummary, checksums: Mapping[str, str]) -> list[str]:
         file = known.get(name)
         checksum = checksums.get(name) or (file.checksum if file is not None else None)
         rows.append(
-            (plain(name), _size(file.size_bytes if file is not None else None), plain(checksum or "none"))
+            (plain(name), readable(file.size_bytes) if file is not None else "", plain(checksum or "none"))
         )
     return ["## Files", "", *_table(("file", "size", "checksum"), rows, numbers=(1,))]
