@@ -19,6 +19,7 @@ from foley import tables
 from foley.audio.acoustic_hash import acoustic_hash
 from foley.audio.container import ClipRejected
 from foley.audio.decode import as_float, decode, encode_flac, load, to_pcm16
+from foley.audio.store import Progress
 from foley.datasets.index import list_clips
 from foley.datasets.protocol import DatasetKind
 from foley.tables.clips import AUDIO, CLIPS, RAW_CLIPS, REJECTED
@@ -26,7 +27,6 @@ from foley.tables.clips import AUDIO, CLIPS, RAW_CLIPS, REJECTED
 log = logging.getLogger(__name__)
 
 ROW_GROUP_CLIPS = 32
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)

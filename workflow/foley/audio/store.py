@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from foley import tables
 from foley.audio.decode import decode_flac
+
+# Wraps a loop over many clips, as `Job.progress` does.
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 def iter_waveforms(

@@ -211,7 +211,9 @@ class CADAVAE(BatchedModel[_Pair]):
     def _encode(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         scaled = self.scaling.apply(embeddings.to(self.device)).expand(len(self.seeds), -1, -1)
         parts = [self.trained.audio.encode(part) for part in scaled.split(CHUNK, dim=1)]
-        return torch.cat([mean for mean, _ in parts], dim=1), torch.cat([spread for _, spread in parts], dim=1)
+        return torch.cat([mean for mean, _ in parts], dim=1), torch.cat(
+            [spread for _, spread in parts], dim=1
+        )
 
     def _class_vectors(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1) if self.options.unit_vectors else vectors
