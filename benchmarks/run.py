@@ -13,10 +13,10 @@ from pathlib import Path
 from measure import REPOSITORY, Table, cores
 
 # In order; the last only when asked for.
-NAMES = ("frontend", "seeds", "ingest_memory", "noop")
+NAMES = ("frontend", "ingest_datasets", "seeds", "ingest_memory", "noop")
 ON_DEMAND = ("demo",)
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
-PACKAGES = ("torch", "numpy", "soundfile", "soxr", "librosa", "pyarrow", "snakemake")
+PACKAGES = ("torch", "numpy", "soundfile", "soxr", "librosa", "pyarrow", "datasets", "snakemake")
 
 
 def machine() -> str:

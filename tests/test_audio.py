@@ -269,6 +269,15 @@ def test_bytes_behind_the_samples_do_no_harm() -> None:
     )
 
 
+@pytest.mark.parametrize("form", ["MP3", "FLAC"])
+def test_damaged_files_behind_a_tag_are_refused_too(form: str) -> None:
+    # FFmpeg would go on behind the damage.
+    tag = b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)
+    data = bytearray(tag + encoded(tone(seconds=2), form=form))
+    data[138:160] = b"\xff\xfb" + bytes(20) if form == "MP3" else b"fLaC" + bytes(18)
+    assert reason(bytes(data[:3000])) == "unreadable"
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
 @pytest.mark.parametrize(
     ("form", "subtype"),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from foley import tables
 from foley.audio.acoustic_hash import NO_HASH
+from foley.datasets.checksums import Comparison
 from foley.datasets.leaks import check_leaks
 from foley.report.data_summary import DatasetTables, DataSummary, summarise
 from foley.report.dataset_card import plain, render_card, write_dataset_card
@@ -169,7 +170,8 @@ def states(summary: DataSummary) -> dict[tuple[str, str], str]:
 
 
 def test_card_says_what_the_tables_say(dataset: Dataset) -> None:
-    card = dataset.card(checksums={"barks.zip": "md5:0123"}, provenance={"rule": "write_dataset_card"})
+    dataset.facts |= {"sources": [{"name": "barks.zip", "size_bytes": 1_500_000, "checksum": "md5:0123"}]}
+    card = dataset.card(provenance={"rule": "write_dataset_card"})
     rows = cells(card)
     assert card.startswith("# Barks &amp; Co.\n")
     for row in (
@@ -187,7 +189,7 @@ def test_card_says_what_the_tables_say(dataset: Dataset) -> None:
         ["bark", "3", "0"],  # clips in fold 1 and 2
         ["recordings", "folds", "claimed, holds"],
         ["duplicate", "1", "audio/x2.wav: the same samples as clip1"],
-        ["barks.zip", "", "md5:0123"],
+        ["barks.zip", "1.5 MB", "md5:0123"],
     ):
         assert row in rows
     assert "1 clip without a fold." in card
@@ -319,7 +321,8 @@ def test_hostile_strings_stay_text(dataset: Dataset) -> None:
     dataset.facts |= {"title": HOSTILE, "licence": HOSTILE, "citation": HOSTILE, "url": "javascript:alert(1)"}
     dataset.rows[0] |= {"recording_id": HOSTILE}
     dataset.rows[1] |= {"recording_id": HOSTILE, "clip_id": f"clip {HOSTILE}"}
-    card = dataset.card(checksums={HOSTILE: HOSTILE})
+    dataset.facts |= {"sources": [{"name": HOSTILE, "size_bytes": None, "checksum": HOSTILE}]}
+    card = dataset.card(published=Comparison(HOSTILE, HOSTILE, 1, 0, 1, 0, (HOSTILE,)))
     assert "<script" not in card and "<javascript" not in card and not re.search(r"(?<!\\)\]\(", card)
     widths: set[int] = set()
     for line in card.splitlines():
@@ -396,3 +399,12 @@ def test_page_with_fifteen_datasets_folds_them(tmp_path: Path) -> None:
     overview = page[page.index('aria-label="Datasets"') : page.index('<details class="dataset"')]
     assert overview.count('<tr><th scope="row">') == 15
     assert len(page) < 1e6
+
+
+def test_card_says_how_files_compare_with_published_checksums(dataset: Dataset) -> None:
+    card = render_card(dataset.summary(), Comparison(not_checked="the list | is not here"))
+    assert "not checked (the list \\| is not here)" in card
+    compared = Comparison(None, "x_index.json", 5, 3, 1, 1, ("audio/a.wav",), ("audio/b.wav",))
+    card = render_card(dataset.summary(), compared)
+    assert "3 of 5 files are the published ones" in card
+    assert "1 differ, 1 are missing, for example audio/a.wav, audio/b.wav" in card

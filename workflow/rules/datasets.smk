@@ -163,6 +163,7 @@ rule write_dataset_card:
     threads: 1
     params:
         facts=lambda wc: P.data.facts(wc.dataset),
+        root=lambda wc: P.data.root(wc.dataset),
         code=code("write_dataset_card"),
     script:
         "../scripts/write_dataset_card.py"

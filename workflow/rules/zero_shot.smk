@@ -2,7 +2,7 @@
 #
 #   clips -> results/zero_shot/dataset=<id>/split=<id>/{partition,references}.parquet
 #   embeddings, class vectors, partition
-#   -> …/embedding=<id>/vectors=<id>/method=<id>/{synthetic,predictions,scores}.parquet
+#   -> …/embedding=<id>/vectors=<id>/method=<id>/{synthetic,projected,predictions,scores}.parquet
 #   -> results/zero_shot/dataset=<id>/comparison.parquet
 
 
@@ -39,7 +39,9 @@ rule generate_embeddings:
         partition=f"{SPLIT}/partition.parquet",
         class_vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
     output:
-        f"{RUN}/synthetic.parquet",
+        synthetic=f"{RUN}/synthetic.parquet",
+        # Real embeddings where the generator has a space of its own; else without rows.
+        projected=f"{RUN}/projected.parquet",
     log:
         f"{RESULTS}/logs/generate_embeddings/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.log",
     benchmark:
@@ -60,12 +62,17 @@ rule generate_embeddings:
 
 
 rule classify_unseen:
-    """Train the compatibility classifier on real and synthetic embeddings; predict clips of unseen classes."""
+    """Train the classifier on real and synthetic embeddings; predict clips of unseen classes."""
     input:
         embeddings=embedding_files,
         partition=f"{SPLIT}/partition.parquet",
         class_vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
         synthetic=synthetic_file,
+        projected=lambda wc: (
+            f"{RUN}/projected.parquet".format(**wc)
+            if P.generator_target(wc.method)
+            else []
+        ),
     output:
         f"{RUN}/predictions.parquet",
     log:

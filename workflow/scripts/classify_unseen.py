@@ -1,4 +1,4 @@
-"""Train the compatibility classifier and predict clips of unseen classes."""
+"""Train the classifier and predict clips of unseen classes."""
 
 from pathlib import Path
 
@@ -9,18 +9,20 @@ with run_job(snakemake) as job:
 
     from foley.options import parse_options
     from foley.runtime.code import load
-    from foley.studies.zero_shot import classify, load_experiment, read_synthetic
+    from foley.studies.zero_shot import classify, load_experiment, read_projected, read_synthetic
 
     torch.set_num_threads(snakemake.threads)
     kind = load(snakemake.params.classifier)
     experiment = load_experiment(
         snakemake.input.embeddings, snakemake.input.partition, snakemake.input.class_vectors
     )
-    made, seeds, wc = snakemake.input.get("synthetic"), snakemake.params.seeds, snakemake.wildcards
+    made, real = snakemake.input.get("synthetic"), snakemake.input.get("projected")
+    seeds, wc = snakemake.params.seeds, snakemake.wildcards
     classify(
         Path(snakemake.output[0]),
         experiment=experiment,
         synthetic=read_synthetic(Path(made), experiment.unseen, seeds) if made else None,
+        projected=read_projected(Path(real), experiment, seeds) if real else None,
         classifier=kind,
         options=parse_options(kind.Options, snakemake.params.options, "methods.classifier_options"),
         seeds=seeds,

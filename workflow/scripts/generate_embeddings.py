@@ -14,7 +14,8 @@ with run_job(snakemake) as job:
     torch.set_num_threads(snakemake.threads)
     kind = load(snakemake.params.generator)
     generate_embeddings(
-        Path(snakemake.output[0]),
+        Path(snakemake.output.synthetic),
+        projected=Path(snakemake.output.projected),
         experiment=load_experiment(
             snakemake.input.embeddings, snakemake.input.partition, snakemake.input.class_vectors
         ),

@@ -5,6 +5,7 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
+    from foley.datasets.checksums import compare
     from foley.report.dataset_card import write_dataset_card
 
     write_dataset_card(
@@ -16,5 +17,6 @@ with run_job(snakemake) as job:
         classes=Path(snakemake.input.classes),
         leaks=Path(snakemake.input.leaks),
         manifest=Path(snakemake.input.manifest),
+        published=compare(Path(snakemake.params.root), snakemake.params.facts["kind"]),
         provenance=job.provenance,
     )

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 HEAD_BYTES = 64
+# Nobody looks further: a hostile file may hold millions of empty chunks.
+MOST_CHUNKS = 10_000
 # How much less than promised still counts as whole: frames before the first sound, and the last, incomplete one.
 TOLERANCE_S, TOLERANCE_SAMPLES = 0.2, 4096
 # Streams write 0 or all ones for a length that they could not know.
@@ -54,11 +56,16 @@ def is_media_container(head: bytes) -> bool:
     )
 
 
-def is_flac_or_mpeg(head: bytes) -> bool:
+def is_flac_or_mpeg(file: BinaryIO) -> bool:
     """Whether it is FLAC or MPEG audio of layers I to III, where what libsndfile refuses is damaged.
 
-    AAC's frames begin alike, but with layer 0; a tag may stand before any of them and tells nothing.
+    AAC's frames begin alike, but with layer 0. A tag may stand before any of them.
     """
+    file.seek(0)
+    head = file.read(10)
+    if head[:3] == b"ID3" and len(head) == 10:  # its size comes in seven bits a byte
+        file.seek(10 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]))
+        head = file.read(4)
     is_mpeg = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 != 0
     return head[:4] == b"fLaC" or is_mpeg
 
@@ -66,7 +73,9 @@ def is_flac_or_mpeg(head: bytes) -> bool:
 def chunks(file: BinaryIO, size: int, order: str, start: int = 12) -> Iterator[Chunk]:
     """The chunks of a RIFF (``order`` "<") or IFF (">") file; the last may reach beyond its end."""
     position = start
-    while position + 8 <= size:
+    for _ in range(MOST_CHUNKS):
+        if position + 8 > size:
+            return
         file.seek(position)
         name, length = struct.unpack(f"{order}4sI", file.read(8))
         yield Chunk(name, position + 8, length)

@@ -232,7 +232,7 @@ def _read(source: Path | bytes, limits: _Limits) -> tuple[np.ndarray, int]:
                     return found
             except soundfile.SoundFileError as error:
                 refusal = _unreadable(error)
-                if is_flac_or_mpeg(head):
+                if is_flac_or_mpeg(handle):
                     raise refusal from None
     # Only now: most datasets need no FFmpeg, and importing it takes time.
     from foley.audio.sound_track import read_sound_track

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from foley.classifiers.protocol import ZeroShotData
+from foley.runtime.seeds import derive
 from foley.training.checkpoint import Checkpoint
 from foley.training.loop import choose_device
 from foley.training.scaling import Scaling
@@ -35,11 +36,14 @@ FALLBACK_PENALTY = 1.0
 class RidgeOptions:
     """``penalty`` is a multiple of the mean eigenvalue of the embeddings' scatter matrix, so that it does not hang
     on their scale; left out, it is the one of ``penalties`` with the best mean recall over ``folds`` of seen
-    classes. ``embeddings``: scaled to deviation 1 in each dimension, to length 1, or as they are."""
+    classes, in ``groupings`` of the classes into folds. ``embeddings``: scaled to deviation 1 in each dimension, to
+    length 1, or as they are. ``centre``: the seen classes' mean vector is taken away.
+    """
 
     penalty: float | None = None
     penalties: tuple[float, ...] = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
     folds: int = 5
+    groupings: int = 5
     embeddings: Literal["standardise", "unit", "none"] = "standardise"
     centre: bool = True
     score: Literal["cosine", "dot"] = "cosine"
@@ -47,8 +51,8 @@ class RidgeOptions:
     def __post_init__(self) -> None:
         if not self.penalties or min(self.penalties) <= 0 or (self.penalty is not None and self.penalty <= 0):
             raise ValueError("penalty and penalties must be positive")
-        if self.folds < 2:
-            raise ValueError("folds must be at least 2")
+        if self.folds < 2 or self.groupings < 1:
+            raise ValueError("folds must be at least 2, groupings at least 1")
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,12 @@ class Ridge:
             )
             return FALLBACK_PENALTY
         recalls = torch.zeros(len(o.penalties), dtype=torch.float64, device=self.device)
-        for fold in range(folds):
-            out = torch.arange(len(vectors), device=self.device) % folds == fold
+        parts = []
+        for grouping in range(o.groupings):
+            stream = torch.Generator().manual_seed(derive(0, "ridge", grouping))
+            of_class = torch.randperm(len(vectors), generator=stream).to(self.device) % folds
+            parts += [of_class == fold for fold in range(folds)]
+        for out in parts:
             held = out[classes]
             targets = vectors - self._centre(vectors[~out])
             kept = targets[classes[~held]].expand(len(x), -1, -1)
@@ -139,7 +147,7 @@ class Ridge:
             right = (said == truth).double().mean(dim=1)  # [P, N]
             for number in truth.unique():
                 recalls += right[:, truth == number].mean(dim=1)
-        recalls /= len(classes.unique())
+        recalls /= o.groupings * len(classes.unique())
         best = int((recalls == recalls.max()).nonzero().max())  # of equals the strongest penalty
         log.info(
             "ridge: penalty %g, mean recall of seen classes left out %.3f", o.penalties[best], recalls[best]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foley import tables
+from foley.datasets.checksums import Comparison
 from foley.datasets.leaks import BETWEENS, NEAR_BITS
 from foley.download.disk import readable
 from foley.report.data_summary import DatasetTables, DataSummary, LeakCheck, summarise
@@ -112,7 +113,7 @@ def write_dataset_card(
     classes: Path,
     leaks: Path | None = None,
     manifest: Path | None = None,
-    checksums: Mapping[str, str] | None = None,
+    published: Comparison | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the card of a dataset.
@@ -122,20 +123,20 @@ def write_dataset_card(
         dataset: id of the dataset in the config.
         facts: what its publisher says, see `foley.report.data_summary.Facts`.
         clips, rejected, classes, leaks, manifest: its tables.
-        checksums: of the files that it was read from, by name, where they are known.
+        published: how its files compare with the checksums that are published for each clip.
         provenance: what is recorded of the run; the rule's name goes to the card's end.
     """
     summary = summarise(
         DatasetTables(dataset, clips, rejected, classes, leaks=leaks, manifest=manifest, facts=facts)
     )
-    text = render_card(summary, checksums or {}, provenance or {})
+    text = render_card(summary, published, provenance or {})
     with tables.atomic_file(markdown) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def render_card(
     summary: DataSummary,
-    checksums: Mapping[str, str] | None = None,
+    published: Comparison | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> str:
     """A summary as Markdown."""
@@ -146,7 +147,7 @@ def render_card(
         _sides(summary),
         _classes(summary),
         _rejected(summary),
-        _files(summary, checksums or {}),
+        _files(summary, published),
     ]
     rule = (provenance or {}).get("rule")
     made = f"Made by foley{f', rule {plain(rule)}' if rule else ''}. Paths are below the dataset's folder."
@@ -324,16 +325,25 @@ def _rejected(s: DataSummary) -> list[str]:
     return [*lines, *_table(("reason", "clips", "for example"), rows, numbers=(1,))]
 
 
-def _files(s: DataSummary, checksums: Mapping[str, str]) -> list[str]:
-    known = {file.name: file for file in s.facts.sources}
-    names = [*known, *(name for name in checksums if name not in known)]
-    if not names:
-        return []
-    rows = []
-    for name in names:
-        file = known.get(name)
-        checksum = checksums.get(name) or (file.checksum if file is not None else None)
-        rows.append(
-            (plain(name), readable(file.size_bytes) if file is not None else "", plain(checksum or "none"))
-        )
-    return ["## Files", "", *_table(("file", "size", "checksum"), rows, numbers=(1,))]
+def _files(s: DataSummary, published: Comparison | None) -> list[str]:
+    lines = []
+    if s.facts.sources:
+        rows = [
+            (plain(file.name), readable(file.size_bytes), plain(file.checksum or "none"))
+            for file in s.facts.sources
+        ]
+        lines += _table(("file", "size", "published checksum"), rows, numbers=(1,))
+    if published is not None:
+        lines += [_compared(published), ""]
+    return ["## Files", "", *lines] if lines else []
+
+
+def _compared(published: Comparison) -> str:
+    if published.not_checked is not None:
+        return f"Clip by clip: not checked ({plain(published.not_checked)})."
+    line = (
+        f"Clip by clip: {published.matching:,} of {_count(published.published, 'file')} are the published ones "
+        f"({plain(published.index or '')}), {published.different:,} differ, {published.missing:,} are missing"
+    )
+    names = [*published.different_names, *published.missing_names][:5]
+    return line + (f", for example {', '.join(plain(name) for name in names)}." if names else ".")

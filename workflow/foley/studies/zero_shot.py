@@ -22,7 +22,7 @@ from foley.metrics import classification as metric
 from foley.metrics.bootstrap import Resamples, interval, resample_recordings
 from foley.studies.partition import TRAINING_ROLES
 from foley.tables.scores import PREDICTIONS, SCORES
-from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
+from foley.tables.zero_shot import PARTITION, PROJECTED_EMBEDDINGS, SYNTHETIC_EMBEDDINGS
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ def load_experiment(embeddings: Sequence[Path], partition: Path, class_vectors: 
     without = [c for c in seen + unseen if c not in by_class]
     if without:
         raise ValueError(f"classes {without} have no vector in {class_vectors}")
+    _warn_of_twins(seen + unseen, by_class, class_vectors)
     return Experiment(
         clip_ids=np.array(clip_ids, dtype=object),
         embeddings=means[[position[c] for c in clip_ids]].astype(np.float32),
@@ -96,6 +97,20 @@ def load_experiment(embeddings: Sequence[Path], partition: Path, class_vectors: 
         unseen=unseen,
         vectors=np.stack([by_class[c] for c in seen + unseen]),
     )
+
+
+def _warn_of_twins(classes: Sequence[int], vectors: Mapping[int, np.ndarray], path: Path) -> None:
+    by_vector: dict[bytes, list[int]] = {}
+    for class_id in classes:
+        by_vector.setdefault(vectors[class_id].tobytes(), []).append(class_id)
+    for twins in by_vector.values():
+        if len(twins) > 1:
+            log.warning(
+                "classes %s have the same vector in %s: nothing that knows a class by its vector can tell them "
+                "apart, and the first is said; give each words of its own",
+                twins,
+                path,
+            )
 
 
 def _checkpoint(
@@ -110,9 +125,23 @@ def _checkpoint(
     return Checkpoint(folder, [facts, len(experiment.seen)], *data, *more)
 
 
+@dataclass(frozen=True)
+class Projected:
+    """Real embeddings in the space that a generator draws in.
+
+    ``clips`` [seeds, clips, L]: where each clip of the experiment lies, to be recognised there. ``train_rows`` [M]
+    and ``train`` [seeds, M, L]: draws that classifiers learn seen classes from, and the clips that they are of.
+    """
+
+    clips: np.ndarray
+    train_rows: np.ndarray
+    train: np.ndarray
+
+
 def generate_embeddings(
     output: Path,
     *,
+    projected: Path,
     experiment: Experiment,
     generator: type,
     options: Any,
@@ -122,10 +151,14 @@ def generate_embeddings(
     facts: Any = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train a generator on seen classes and write ``count`` embeddings of each unseen class and seed."""
+    """Train a generator on seen classes and write ``count`` embeddings of each unseen class and seed.
+
+    Args:
+        projected: gets the real embeddings in the generator's own space; no rows for a generator without one.
+    """
     import torch
 
-    from foley.generators.embedding.protocol import SeenData
+    from foley.generators.embedding.protocol import LatentGenerator, SeenData
 
     train = experiment.rows(*TRAINING_ROLES)
     model = generator(options, seeds)
@@ -148,9 +181,46 @@ def generate_embeddings(
             "vector": tables.from_matrix(made.reshape(-1, dim)),
         }
     )
+    if isinstance(model, LatentGenerator):
+        rows, drawn = model.draw_seen(data)
+        clips = model.project(torch.from_numpy(experiment.embeddings)).numpy()
+        _write_projected(
+            projected, Projected(clips, train[rows.numpy()], drawn.numpy()), experiment, seeds, provenance
+        )
+    else:
+        tables.write(projected, PROJECTED_EMBEDDINGS, [], provenance)
     tables.write(output, SYNTHETIC_EMBEDDINGS.with_vectors(vector=dim), table, provenance)
     if checkpoint is not None:
         checkpoint.discard()
+
+
+def _write_projected(
+    path: Path,
+    projected: Projected,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    provenance: Mapping[str, Any] | None,
+) -> None:
+    clips, drawn = len(experiment.clip_ids), len(projected.train_rows)
+    # Of a clip that is drawn several times, the draws in their order.
+    order = np.argsort(projected.train_rows, kind="stable")
+    sorted_rows = projected.train_rows[order]
+    draws = np.empty(drawn, dtype=np.int64)
+    draws[order] = np.arange(drawn) - np.searchsorted(sorted_rows, sorted_rows) + 1
+    rows = np.concatenate([np.arange(clips), projected.train_rows])
+    vectors = np.concatenate([projected.clips, projected.train], axis=1)
+    if not np.isfinite(vectors).all():
+        raise FloatingPointError("the generator's projections are not finite; lower its learning rate")
+    dim = vectors.shape[2]
+    table = pa.table(
+        {
+            "seed": pa.array(np.repeat(seeds, len(rows)), pa.int32()),
+            "clip_id": pa.array(np.tile(experiment.clip_ids[rows], len(seeds)), pa.string()),
+            "draw": pa.array(np.tile(np.concatenate([np.zeros(clips), draws]), len(seeds)), pa.int32()),
+            "vector": tables.from_matrix(vectors.reshape(-1, dim)),
+        }
+    )
+    tables.write(path, PROJECTED_EMBEDDINGS.with_vectors(vector=dim), table, provenance)
 
 
 def read_synthetic(path: Path, unseen: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
@@ -163,11 +233,37 @@ def read_synthetic(path: Path, unseen: Sequence[int], seeds: Sequence[int]) -> n
     return matrix.reshape(len(seeds), len(unseen), count, -1)
 
 
+def read_projected(path: Path, experiment: Experiment, seeds: Sequence[int]) -> Projected | None:
+    """Real embeddings in the generator's own space; None for a generator without one.
+
+    Raises:
+        ValueError: the table is of other seeds or clips.
+    """
+    table = tables.read(path, columns=list(PROJECTED_EMBEDDINGS.columns))
+    if not table.num_rows:
+        return None
+    rows = table.num_rows // len(seeds)
+    # Rows are ordered by seed, clip and draw; each seed has the same clips and draws.
+    head = table.slice(0, rows)
+    draws = head["draw"].to_numpy()
+    clip_ids = np.array(head["clip_id"].to_pylist(), dtype=object)
+    if table.num_rows != len(seeds) * rows or clip_ids[draws == 0].tolist() != experiment.clip_ids.tolist():
+        raise ValueError(f"{path} does not hold the experiment's clips for each seed")
+    vectors = tables.to_matrix(table["vector"]).reshape(len(seeds), rows, -1)
+    position = {clip_id: row for row, clip_id in enumerate(experiment.clip_ids)}
+    return Projected(
+        clips=vectors[:, draws == 0],
+        train_rows=np.array([position[c] for c in clip_ids[draws > 0]], dtype=np.int64),
+        train=vectors[:, draws > 0],
+    )
+
+
 def classify(
     output: Path,
     *,
     experiment: Experiment,
     synthetic: np.ndarray | None,
+    projected: Projected | None = None,
     classifier: type,
     options: Any,
     seeds: Sequence[int],
@@ -180,6 +276,7 @@ def classify(
 
     Args:
         synthetic: [seeds, unseen classes, count, D] or None for a classifier without a generator.
+        projected: real embeddings in the space of ``synthetic``, where that is the generator's own.
         labels: dataset, split, method and variant, as the table names them.
     """
     import torch
@@ -187,15 +284,17 @@ def classify(
     from foley.classifiers.protocol import ZeroShotData
 
     train = experiment.rows(*TRAINING_ROLES)
+    real = experiment.embeddings[train]
+    if projected is not None:
+        train, real = projected.train_rows, projected.train
     model = classifier(options, seeds)
-    more = () if synthetic is None else (synthetic,)
+    more = [values for values in (synthetic, real if projected is not None else None) if values is not None]
     checkpoint = _checkpoint(checkpoints, [facts, repr(options), list(seeds)], experiment, train, *more)
-    vectors = torch.from_numpy(experiment.vectors)
     model.fit(
         ZeroShotData(
-            torch.from_numpy(experiment.embeddings[train]),
+            torch.from_numpy(real),
             torch.from_numpy(experiment.class_rows(train)),
-            vectors,
+            torch.from_numpy(experiment.vectors),
             len(experiment.seen),
             torch.tensor(synthetic) if synthetic is not None else None,
         ),
@@ -208,7 +307,8 @@ def classify(
         (GENERALISED, np.sort(np.concatenate([unseen, seen_test])), 0),
     ):
         known = experiment.known[first:]
-        scores = model.score(torch.from_numpy(experiment.embeddings[rows]), vectors[first:])
+        asked = projected.clips[:, rows] if projected is not None else experiment.embeddings[rows]
+        scores = model.score(torch.from_numpy(asked), torch.arange(first, len(experiment.known)))
         best = scores.topk(min(2, len(known)), dim=2)
         said = known[best.indices[:, :, 0].numpy()]
         margins = (best.values[:, :, 0] - best.values[:, :, -1]).numpy()

@@ -8,14 +8,14 @@ from foley.tables.clips import AUDIO, CLIPS, LEAKS, RAW_CLASSES, RAW_CLIPS, REJE
 from foley.tables.features import EMBEDDINGS, FEATURES, HISTORY
 from foley.tables.report import EMBEDDING_MAP, GALLERY
 from foley.tables.scores import PREDICTIONS, SCORES
-from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
+from foley.tables.zero_shot import PARTITION, PROJECTED_EMBEDDINGS, SYNTHETIC_EMBEDDINGS
 
 KINDS: dict[str, TableKind] = {
     kind.name: kind
     for kind in (
         RAW_CLIPS, RAW_CLASSES, CLASSES, CLIPS, AUDIO, REJECTED, LEAKS, FEATURES, EMBEDDINGS, HISTORY,
-        CLASS_VECTORS, MISSING_WORDS, PARTITION, SYNTHETIC_EMBEDDINGS, PREDICTIONS, SCORES, EMBEDDING_MAP,
-        GALLERY,
+        CLASS_VECTORS, MISSING_WORDS, PARTITION, SYNTHETIC_EMBEDDINGS, PROJECTED_EMBEDDINGS, PREDICTIONS, SCORES,
+        EMBEDDING_MAP, GALLERY,
     )
 }  # fmt: skip
 

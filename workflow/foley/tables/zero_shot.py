@@ -27,3 +27,15 @@ SYNTHETIC_EMBEDDINGS = TableKind(
     },
     ("seed", "class_id", "index"),
 )
+
+PROJECTED_EMBEDDINGS = TableKind(
+    "projected_embeddings",
+    "Real embeddings in the space that a generator draws in; empty where that is the space of the real ones.",
+    {
+        "seed": (INT32, "seed of the generator"),
+        "clip_id": (TEXT, "id of the clip"),
+        "draw": (INT32, "0: where the clip lies; from 1 on: a random draw to learn from"),
+        "vector": (VECTOR, "projected embedding"),
+    },
+    ("seed", "clip_id", "draw"),
+)

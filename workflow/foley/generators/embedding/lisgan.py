@@ -6,19 +6,19 @@ classifier trained before on real embeddings of seen classes, (2) R1, the square
 to the nearest soul sample of its class, and (3) R2, the same of each class's mean generated embedding. The soul
 samples of a class are the centres of k clusters of its real embeddings (section 3.3 of the paper).
 
-Sizes are those of the authors' code, weights and epochs those of its command for CUB, whose class vectors are nearest
-in length to ours: hidden 4096, noise as long as the class vector, batch 64, five critic steps a generator step, Adam
-1e-4 with beta1 0.5, penalty 10, three souls a class, 20 embeddings a class for R2; weights from N(0, 0.02). As there,
-embeddings are scaled to [0, 1], class vectors have unit length, and the output is a ReLU; but embeddings that may be
-negative get a linear output (``output: auto``), since the ReLU holds each dimension above the least value that was
-seen. Every number of an epoch hangs on its seed alone, so each critic step shows a batch of one of five shuffles of
-the clips, where the authors draw a batch anew.
+Sizes are those of the authors' code, weights and epochs those of its command for CUB: hidden 4096, noise as long as
+the class vector, batch 64, five critic steps to one of the generator, Adam 1e-4 with beta1 0.5, gradient penalty 10,
+three souls a class, 20 embeddings a class for R2, weights from N(0, 0.02). As there, embeddings are scaled to [0, 1]
+and class vectors have unit length. The output is a ReLU as there, which keeps each dimension above the least value
+that was seen; embeddings that may be negative get a linear one (``output: auto``). A critic step shows a batch of one
+of five shuffles of the clips, where the authors draw each batch from all.
 
 The paper's cascade belongs to the classifier: see ``foley.classifiers.softmax``.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -132,13 +132,11 @@ def soul_samples(embeddings: Tensor, classes: Tensor, count: int, souls: int) ->
         own = embeddings[classes == number].double().cpu().numpy()
         k = min(souls, len(np.unique(own, axis=0)))
         stream = np.random.default_rng(derive(0, "lisgan", "souls", number))
-        _, label = (
-            kmeans2(own, k, minit="++", iter=100, rng=stream, missing="warn")
-            if k > 1
-            else (own, np.zeros(len(own)))
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty cluster, which is left out below
+            label = kmeans2(own, k, minit="++", iter=100, rng=stream)[1]
         centres = [own[label == cluster].mean(axis=0) for cluster in np.unique(label)]
-        found.append(np.stack((centres * souls)[:souls] if len(centres) < souls else centres))
+        found.append(np.stack([centres[soul % len(centres)] for soul in range(souls)]))
     return torch.from_numpy(np.stack(found)).to(embeddings)
 
 
