@@ -17,8 +17,8 @@ import torch
 from measure import Table, cores, interleaved, one_core, times
 
 from foley.audio.decode import decode
-from foley.audio.ingest import IngestOptions, ingest_shard
 from foley.datasets.folder import Folder
+from foley.datasets.ingest import IngestOptions, ingest_shard
 from foley.features.extract import extract_shard
 from foley.features.logmel import LogMel
 

@@ -44,8 +44,8 @@ def do_job(job: str, folder: Path) -> None:
             shards=1,
         )
     elif job == "ingest_shard":
-        from foley.audio.ingest import IngestOptions, ingest_shard
         from foley.datasets.folder import Folder
+        from foley.datasets.ingest import IngestOptions, ingest_shard
 
         ingest_shard(
             folder / "audio.parquet",

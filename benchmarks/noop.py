@@ -27,7 +27,7 @@ TINY = {
 # What a script without torch imports from the library, and the packages that this stands on.
 LIGHT = {
     "foley.datasets.index": "numpy, pyarrow.parquet",
-    "foley.audio.ingest": "numpy, pyarrow.parquet, soundfile, soxr",
+    "foley.datasets.ingest": "numpy, pyarrow.parquet, soundfile, soxr",
     "foley.studies.partition": "numpy, pyarrow.parquet",
     "foley.studies.zero_shot": "numpy, pyarrow.parquet",
 }

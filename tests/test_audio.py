@@ -34,10 +34,10 @@ from foley.audio.decode import (
     to_mono,
     to_pcm16,
 )
-from foley.audio.ingest import IngestOptions, TooManyRejected, collect_clips, ingest_shard, levels
 from foley.audio.store import iter_waveforms
 from foley.datasets.folder import Folder
 from foley.datasets.index import index_dataset
+from foley.datasets.ingest import IngestOptions, TooManyRejected, collect_clips, ingest_shard, levels
 from foley.datasets.protocol import DatasetKind, RawClip
 from foley.tables.clips import CLIPS, REJECTED
 

@@ -14,13 +14,13 @@ import pytest
 import rarfile
 
 from foley import tables
-from foley.audio.ingest import IngestOptions, ingest_shard
 from foley.classes.table import read_class_table
 from foley.classes.word_vectors import load_word_vectors
 from foley.datasets.activitynet import ActivityNet, ActivityNetOptions
 from foley.datasets.emodb import EmoDB
 from foley.datasets.gtzan import GTZAN, GTZANOptions
 from foley.datasets.iemocap import IEMOCAP, IEMOCAPOptions
+from foley.datasets.ingest import IngestOptions, ingest_shard
 from foley.datasets.protocol import DatasetKind, RawClip
 from foley.datasets.ravdess import FOLD_OF_ACTOR, FOLDS, RAVDESS, RAVDESSOptions
 from foley.datasets.sources import Source

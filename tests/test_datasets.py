@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from conftest import WriteClip
 from foley import tables
-from foley.audio.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.esc50 import ESC50
 from foley.datasets.folder import Folder, FolderOptions
 from foley.datasets.index import index_dataset, list_clips
+from foley.datasets.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip
 from foley.datasets.registry import KINDS
 from foley.datasets.tree import Fingerprint, fingerprint, shard_of
@@ -265,7 +265,7 @@ def test_esc50_clip_without_its_file_is_rejected(esc50_root: Path, tmp_path: Pat
     )  # fmt: skip
     (row,) = tables.read(tmp_path / "all-rejected.parquet", REJECTED).to_pylist()
     assert (row["clip_id"], row["reason"], row["detail"]) == (
-        "5-102-A-1", "unreadable", "No such file or directory",
+        "5-102-A-1", "missing", "the dataset lists it, but there is no such file",
     )  # fmt: skip
     clips = tables.read(tmp_path / "clips.parquet", CLIPS)
     assert clips["fold"].to_pylist() == [1, 1, 2, 3, 4]

@@ -14,10 +14,10 @@ import soundfile
 from conftest import WriteClip
 from foley import tables
 from foley.audio.decode import to_pcm16
-from foley.audio.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.folder import Folder
 from foley.datasets.huggingface import HuggingFace, HuggingFaceOptions, split_of
 from foley.datasets.index import index_dataset, list_clips
+from foley.datasets.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.protocol import RawClass, RawClip
 from foley.datasets.sources import HubSource
 from foley.datasets.tree import fingerprint, shard_of
@@ -250,7 +250,7 @@ def test_audio_beside_the_parquet_file(tmp_path: Path, write_clip: WriteClip) ->
     expected = hashlib.sha256(to_pcm16(soundfile.read(root / "sub/clips/a.wav")[0]).tobytes()).hexdigest()
     assert clips[0]["sha256"] == expected
     assert len(written) == 8000
-    assert [row["reason"] for row in rejected] == ["unreadable", "empty", "empty", "empty", "empty", "empty"]
+    assert [row["reason"] for row in rejected] == ["missing", "empty", "empty", "empty", "empty", "empty"]
 
 
 def test_foleys_own_shards(tree: Tree, tmp_path: Path) -> None:

@@ -110,7 +110,13 @@ def test_reachable_follows_imports_inside_functions(tmp_path: Path) -> None:
     script.write_text("def main():\n    from foley.classifiers import ale\n    import numpy\n")
     found = {path.relative_to(LIBRARY).as_posix() for path in code.reachable([script]) if path != script}
     # The module, what it imports, and the packages that importing it runs.
-    assert {"classifiers/ale.py", "training/loop.py", "runtime/seeds.py", "tables/__init__.py", "__init__.py"} <= found
+    assert {
+        "classifiers/ale.py",
+        "training/loop.py",
+        "runtime/seeds.py",
+        "tables/__init__.py",
+        "__init__.py",
+    } <= found
     assert "classifiers/__init__.py" in found
     assert not {path for path in found if path.startswith(("datasets/", "generators/", "encoders/"))}
 

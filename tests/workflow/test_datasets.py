@@ -158,7 +158,10 @@ def test_offline_names_files_sizes_and_places(trees: dict[str, Tree], publisher:
     configure(project, {"urbansound8k": {"shards": 1}, "iemocap": {"shards": 1, "optional": True}})
     done = project.snakemake(changes={"offline": True})
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert "UrbanSound8K.tar.gz" in done.stdout and "data/archives/urbansound8k/UrbanSound8K.tar.gz" in done.stdout
+    assert (
+        "UrbanSound8K.tar.gz" in done.stdout
+        and "data/archives/urbansound8k/UrbanSound8K.tar.gz" in done.stdout
+    )
     assert "GB" in done.stdout and "datasets.urbansound8k.path" in done.stdout
     # What only a person can fetch is left out where the config allows it, and an error where it does not.
     done = project.snakemake(

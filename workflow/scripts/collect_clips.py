@@ -5,7 +5,7 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.audio.ingest import collect_clips
+    from foley.datasets.ingest import collect_clips
 
     collect_clips(
         Path(snakemake.output.clips),

@@ -5,7 +5,7 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.audio.ingest import IngestOptions, ingest_shard
+    from foley.datasets.ingest import IngestOptions, ingest_shard
     from foley.options import parse_options
     from foley.runtime.code import load
 

@@ -41,7 +41,7 @@ AUDIO_SUFFIXES = frozenset(
 VIDEO_SUFFIXES = frozenset([".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".3gp", ".flv"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawClip:
     """One raw clip and what its dataset says of it (see `foley.tables.clips.RAW_CLIPS`).
 

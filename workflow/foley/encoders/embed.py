@@ -15,8 +15,7 @@ import torch
 
 from foley import tables
 from foley.audio.decode import resample
-from foley.audio.ingest import Progress
-from foley.audio.store import iter_waveforms
+from foley.audio.store import Progress, iter_waveforms
 from foley.tables.features import EMBEDDINGS, HISTORY
 from foley.tables.zero_shot import PARTITION
 from foley.training.checkpoint import Checkpoint

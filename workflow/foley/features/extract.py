@@ -12,8 +12,7 @@ import pyarrow as pa
 import torch
 
 from foley import tables
-from foley.audio.ingest import Progress
-from foley.audio.store import iter_waveforms
+from foley.audio.store import Progress, iter_waveforms
 from foley.tables.features import FEATURES
 
 log = logging.getLogger(__name__)

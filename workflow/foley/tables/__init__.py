@@ -164,6 +164,10 @@ def writer(
             f.name: "none" if f.name in bulky else "zstd" for f in schema if not pa.types.is_nested(f.type)
         },
         "use_dictionary": [f.name for f in schema if f.name in light and f.type == pa.string()],
+        # Of the columns that queries select rows by: the writer keeps the statistics of every row group in memory.
+        "write_statistics": [
+            name for name in kind.order_by if not pa.types.is_nested(schema.field(name).type)
+        ],
     }
     with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
         yield TableWriter(parquet, kind.schema, kind)

@@ -120,7 +120,7 @@ REJECTED = TableKind(
         "source": (TEXT, "path of the raw file, relative to the dataset's folder"),
         "reason": (
             TEXT,
-            "unreadable, truncated, empty, silent, not_finite, too_short, too_long, duplicate, …",
+            "missing, unreadable, no_sound_track, truncated, empty, silent, not_finite, too_short, duplicate, …",
         ),
         "detail": (TEXT, "what was seen"),
     },

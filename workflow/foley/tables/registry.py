@@ -22,7 +22,12 @@ KINDS: dict[str, TableKind] = {
 
 def describe() -> str:
     """docs/tables.md: every kind with its columns, made from the schemas themselves."""
-    lines = ["# Tables", "", "Made from the schemas in `foley.tables` by `make docs`; a test keeps it so.", ""]
+    lines = [
+        "# Tables",
+        "",
+        "Made from the schemas in `foley.tables` by `make docs`; a test keeps it so.",
+        "",
+    ]
     for kind in KINDS.values():
         lines += [f"## {kind.name}", "", f"{kind.doc} Rows are ordered by {', '.join(kind.order_by)}.", ""]
         lines += ["| column | type | meaning |", "|---|---|---|"]

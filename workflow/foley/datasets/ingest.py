@@ -60,6 +60,8 @@ def _ingest_one(
         )
         is_file = not is_part and raw["row"] is None
         source_sha256 = _sha256(content) if is_file else None
+    except FileNotFoundError:
+        raise ClipRejected("missing", "the dataset lists it, but there is no such file") from None
     except OSError as error:
         raise ClipRejected("unreadable", error.strerror or str(error)) from None
     pcm = to_pcm16(decoded.samples)
