@@ -29,37 +29,6 @@ class World:
     def unseen_vectors(self) -> Tensor:
         return self.vectors[len(self.seen.vectors) :]
 
-    def resumed_equals_uninterrupted(
-        self, kind: Any, options: Any, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A training that stops in its third epoch and goes on gives the samples of one that never stopped."""
-        whole = kind(options, [0, 1])
-        whole.fit(self.seen)
-        # Every epoch leaves a checkpoint.
-        monkeypatch.setattr("time.monotonic", itertools.count(0, 60).__next__)
-        broken = kind(options, [0, 1])
-        shuffled, calls = broken.shuffled, itertools.count(1)
-
-        def stop(*given: Any) -> Any:
-            if next(calls) > 2 * self.shuffles(options):
-                raise KeyboardInterrupt
-            return shuffled(*given)
-
-        monkeypatch.setattr(broken, "shuffled", stop)
-        with pytest.raises(KeyboardInterrupt):
-            broken.fit(self.seen, checkpoint=checkpoint)
-        saved = checkpoint.load()
-        assert saved is not None and saved["epochs_done"] == 2
-        again = kind(options, [0, 1])
-        again.fit(self.seen, checkpoint=checkpoint)
-        assert again.history == whole.history
-        assert torch.equal(again.sample(self.unseen_vectors, 4), whole.sample(self.unseen_vectors, 4))
-
-    @staticmethod
-    def shuffles(options: Any) -> int:
-        """How often the rows are shuffled in an epoch."""
-        return getattr(options, "critic_steps", 1)
-
 
 def world(seen: int = 12, unseen: int = 3, clips: int = 10, noise: float = 0.1, seed: int = 0) -> World:
     """Unit class vectors on a sphere, embeddings a smooth image of them in [0, about 2]."""
@@ -97,3 +66,30 @@ def seeds_alone_equal_seeds_together(kind: Any, options: Any, toy: World) -> Non
     assert not torch.allclose(together[0], together[1])
     for number, seed in enumerate([3, 4, 9]):
         torch.testing.assert_close(together[number], train([seed])[0], atol=1e-4, rtol=1e-3)
+
+
+def resumed_equals_uninterrupted(
+    kind: Any, options: Any, toy: World, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that dies in its third epoch and goes on gives what one that never stopped gives."""
+    whole = kind(options, [0, 1])
+    whole.fit(toy.seen)
+    # Every epoch leaves a checkpoint.
+    monkeypatch.setattr("time.monotonic", itertools.count(0, 60).__next__)
+    broken = kind(options, [0, 1])
+    streams = broken.streams
+
+    def stop(*names: object) -> Any:
+        if names == ("epoch", 2):
+            raise KeyboardInterrupt
+        return streams(*names)
+
+    monkeypatch.setattr(broken, "streams", stop)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(toy.seen, checkpoint=checkpoint)
+    saved = checkpoint.load()
+    assert saved is not None and saved["epochs_done"] == 2
+    again = kind(options, [0, 1])
+    again.fit(toy.seen, checkpoint=checkpoint)
+    assert again.history == whole.history
+    assert torch.equal(again.sample(toy.unseen_vectors, 4), whole.sample(toy.unseen_vectors, 4))

@@ -658,3 +658,12 @@ def test_lists_of_checksums_are_found_in_a_package(tmp_path: Path, monkeypatch: 
     assert (
         compare(tmp_path, "folder").not_checked == "no list of per-clip checksums is known for this dataset"
     )
+
+
+def test_checksums_of_a_tree_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "esc50_index.json"
+    path.write_text(json.dumps({"version": "2.0", "clips": {"a": {"audio": ["audio/a.wav", "0" * 32]}}}))
+    gone = tmp_path / "data" / "esc50"
+    assert compare(gone, "esc50", index=path) == Comparison(
+        not_checked=f"the raw files are no longer at {gone}"
+    )

@@ -175,6 +175,28 @@ def clip(name: str, label: str, class_id: int | None = None, *labels: str) -> Ra
     return RawClip(name, f"{name}.wav", label, name, class_id=class_id, labels=labels or None)
 
 
+@pytest.mark.parametrize("source", ["dog/../../secret.wav", "/etc/secret.wav"])
+def test_a_table_leads_nowhere_else(tmp_path: Path, source: str) -> None:
+    class Astray(Folder):
+        def scan(self, root: Path) -> list[RawClip]:
+            return [RawClip("a", source, "dog", "a", class_id=0)]
+
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(ValueError, match=r"clip a names the file .*secret\.wav, which lies outside of"):
+        list_clips(Astray(), tmp_path, 1)
+
+
+def test_a_download_that_lost_files_says_how_to_get_them_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as alone:
+        list_clips(Folder(), tmp_path, 1)
+    assert "fetched anew" not in str(alone.value)
+    (tmp_path / ".foley").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=f"no sub-folders.*delete {tmp_path / '.foley'} to have it fetched anew"
+    ):
+        list_clips(Folder(), tmp_path, 1)
+
+
 def test_classes_of_the_clips(tmp_path: Path) -> None:
     found = classes_of(
         tmp_path, [clip("a", "dog", 4), clip("b", "cat", 2), clip("c", "dog", 4), clip("d", "")], None

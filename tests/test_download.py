@@ -1217,7 +1217,6 @@ def test_the_script(site: Site, places: dict[str, Any], monkeypatch: pytest.Monk
         resources={},
         log=[str(places["root"].parent / "job.log")],
         output=[str(marker)],
-        config={"keep_archives": False, "offline": False},
         params=_Wildcards(
             source=asdict(tiny(site)), root=str(places["root"]), archives=str(places["archives"])
         ),
@@ -1230,7 +1229,7 @@ def test_the_script(site: Site, places: dict[str, Any], monkeypatch: pytest.Monk
     assert facts["provenance"]["params"]["source"]["files"][0]["url"] == site.url("/v1/tiny.zip")
     # Without a network: three lines on the terminal, the whole in the log, and a failed job.
     shutil.rmtree(places["root"])
-    job.config["offline"] = True
+    monkeypatch.setenv("FOLEY_OFFLINE", "1")  # as the rules set it
     with pytest.raises(SystemExit):
         runpy.run_path(str(script), init_globals={"snakemake": job})
     assert "Foley is offline" in Path(job.log[0]).read_text() and not marker.exists()

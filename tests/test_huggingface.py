@@ -334,7 +334,7 @@ def test_class_number_without_a_name(tmp_path: Path) -> None:
 def test_by_name() -> None:
     dataset = kind(repo="ashraq/esc50", revision=COMMIT, patterns=("data/train-*",))
     assert dataset.sources() == (
-        HubSource("ashraq--esc50", "ashraq/esc50", COMMIT, patterns=("data/train-*",)),
+        HubSource("ashraq--esc50-42cc4a4a", "ashraq/esc50", COMMIT, patterns=("data/train-*",)),
     )
     assert dataset.storage == "ashraq--esc50-0123456789ab"
     assert "ashraq/esc50" in dataset.title

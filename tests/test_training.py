@@ -166,6 +166,26 @@ def test_a_loss_that_is_not_finite_is_an_error(value: float) -> None:
         )  # fmt: skip
 
 
+def test_parts_of_a_model_take_turns() -> None:
+    # A game of two: one wants the product large, the other small; each moves by its own gradient alone.
+    model = nn.ParameterDict({"max": torch.tensor(2.0), "min": torch.tensor(5.0)})
+    optimisers = {name: torch.optim.SGD([part], lr=0.1) for name, part in model.items()}
+
+    def loss(name: str) -> Tensor:
+        return model["max"] * model["min"] * (-1 if name == "max" else 1)
+
+    turns = ["max", "max", "min"]
+    history = fit(
+        model, optimisers, turn=lambda name: name, batches=lambda epoch: turns, loss=loss, epochs=1, seed=0
+    )
+    # 2 + 0.1 * 5 twice, then 5 - 0.1 * 3.
+    assert (model["max"].item(), model["min"].item()) == pytest.approx((3.0, 4.7))
+    assert history.last("loss_max") == pytest.approx(-(10 + 12.5) / 2)
+    assert history.last("loss_min") == pytest.approx(15.0)
+    with pytest.raises(TypeError, match="several optimisers need `turn`"):
+        fit(model, optimisers, batches=lambda epoch: turns, loss=loss, epochs=1, seed=0)
+
+
 def test_precision() -> None:
     assert autocast_dtype("float32", torch.device("cuda")) is None
     assert autocast_dtype("auto", torch.device("cuda")) == torch.bfloat16

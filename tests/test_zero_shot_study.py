@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foley import tables
 from foley.classifiers.ale import ALE, ALEOptions
+from foley.classifiers.ridge import Ridge, RidgeOptions
+from foley.classifiers.softmax import SoftmaxClassifier, SoftmaxOptions
+from foley.generators.embedding.cada_vae import CADAVAE, CADAVAEOptions
+from foley.generators.embedding.protocol import SeenData
 from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
 from foley.studies.partition import ClassSplit, partition_clips, random_splits, read_splits
 from foley.studies.zero_shot import (
@@ -24,6 +31,8 @@ from foley.studies.zero_shot import (
     compare_methods,
     generate_embeddings,
     load_experiment,
+    read_predictions,
+    read_projected,
     read_synthetic,
     score_method,
     score_references,
@@ -32,7 +41,7 @@ from foley.tables.classes import CLASS_VECTORS
 from foley.tables.clips import CLIPS
 from foley.tables.features import EMBEDDINGS
 from foley.tables.scores import PREDICTIONS, SCORES
-from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
+from foley.tables.zero_shot import PARTITION, PROJECTED_EMBEDDINGS, SYNTHETIC_EMBEDDINGS
 
 LABELS = ["bell", "cat", "dog", "fan", "rain", "wind"]
 
@@ -321,8 +330,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             if generator_options is not None:
                 path = made.path("synthetic", split, method)
                 generate_embeddings(
-                    path, experiment=experiment, generator=ZeroDiffusion, options=generator_options, seeds=SEEDS,
-                    count=20,
+                    path, projected=made.path("projected", split, method), experiment=experiment,
+                    generator=ZeroDiffusion, options=generator_options, seeds=SEEDS, count=20,
                 )  # fmt: skip
                 synthetic = read_synthetic(path, experiment.unseen, SEEDS)
             classify(
@@ -342,6 +351,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         baseline="ale", generated=["made", "twin"], draws=DRAWS, seed=0,
     )  # fmt: skip
     return made
+
+
+def experiment_of(study: Study, split: str) -> Experiment:
+    return load_experiment(
+        [study.folder / "embeddings.parquet"],
+        study.path("partition", split),
+        study.folder / "vectors.parquet",
+    )
 
 
 def value(rows: list[dict[str, Any]], **wanted: Any) -> float:
@@ -365,6 +382,98 @@ def test_synthetic_embeddings_are_those_of_unseen_classes(study: Study) -> None:
     np.testing.assert_array_equal(tables.to_matrix(first["vector"]), made[1, 2])
     with pytest.raises(ValueError, match="equally many"):
         read_synthetic(study.path("synthetic", "fold0", "made"), unseen, list(range(7)))
+
+
+def test_a_generator_without_a_space_of_its_own_projects_nothing(study: Study) -> None:
+    path = study.path("projected", "fold0", "made")
+    assert tables.read(path, PROJECTED_EMBEDDINGS).num_rows == 0
+    assert read_projected(path, experiment_of(study, "fold0"), SEEDS) is None
+
+
+LATENT = CADAVAEOptions(
+    latent=5, audio_hidden=32, class_hidden=16, epochs=80, batch_size=16, learning_rate=3e-3, seen_draws=20,
+    kl_weight=0.02, kl_epochs=(0, 80), cross_epochs=(5, 20), distance_epochs=(3, 10),
+)  # fmt: skip
+
+
+def test_a_generator_with_a_space_of_its_own(study: Study, tmp_path: Path) -> None:
+    experiment = experiment_of(study, "fold0")
+    synthetic, projected = tmp_path / "synthetic.parquet", tmp_path / "projected.parquet"
+    generate_embeddings(
+        synthetic, projected=projected, experiment=experiment, generator=CADAVAE, options=LATENT, seeds=SEEDS, count=30,
+    )  # fmt: skip
+    model = CADAVAE(LATENT, SEEDS)
+    train = experiment.rows("seen_train", "seen_validation")
+    vectors = torch.from_numpy(experiment.vectors)
+    data = SeenData(
+        torch.from_numpy(experiment.embeddings[train]),
+        torch.from_numpy(experiment.class_rows(train)),
+        vectors[: len(experiment.seen)],
+    )
+    model.fit(data)
+    made = read_synthetic(synthetic, experiment.unseen, SEEDS)
+    np.testing.assert_allclose(made, model.sample(vectors[len(experiment.seen) :], 30), rtol=1e-6)
+    found = read_projected(projected, experiment, SEEDS)
+    assert found is not None
+    np.testing.assert_allclose(
+        found.clips, model.project(torch.from_numpy(experiment.embeddings)), rtol=1e-5, atol=1e-6
+    )
+    rows, drawn = model.draw_seen(data)
+    # The same draws of the same clips; the table orders them by clip.
+    order = np.argsort(train[rows], kind="stable")
+    np.testing.assert_array_equal(found.train_rows, train[rows][order])
+    np.testing.assert_allclose(found.train, drawn[:, order], rtol=1e-6)
+    renamed = replace(experiment, clip_ids=np.array(["other", *experiment.clip_ids[1:]], dtype=object))
+    for other, seeds in ((experiment, [0]), (experiment, [0, 1, 2]), (renamed, SEEDS)):
+        with pytest.raises(ValueError, match="does not hold the experiment's clips for each seed"):
+            read_projected(projected, other, seeds)
+    predictions = {}
+    for name, classifier, options in (
+        ("softmax", SoftmaxClassifier, SoftmaxOptions(learning_rate=1e-2)),
+        ("ridge", Ridge, RidgeOptions()),
+        ("ale", ALE, ALEOptions(learning_rate=1e-2)),
+    ):
+        path = tmp_path / f"{name}.parquet"
+        classify(
+            path, experiment=experiment, synthetic=made, projected=found, classifier=classifier, options=options,
+            seeds=SEEDS, labels={"dataset": "toy", "split": "fold0", "method": name, "variant": "e/v"},
+        )  # fmt: skip
+        predictions[name] = read_predictions(path, "conventional").correct.mean()
+    assert min(predictions.values()) > 1 / 3 + 0.2, predictions
+
+
+def test_a_method_without_randomness_has_the_same_scores_for_each_seed(study: Study, tmp_path: Path) -> None:
+    experiment = experiment_of(study, "fold0")
+    classify(
+        tmp_path / "predictions.parquet", experiment=experiment, synthetic=None, classifier=Ridge,
+        options=RidgeOptions(), seeds=SEEDS,
+        labels={"dataset": "toy", "split": "fold0", "method": "ridge", "variant": "e/v"},
+    )  # fmt: skip
+    score_method(
+        tmp_path / "scores.parquet", predictions=tmp_path / "predictions.parquet",
+        partition=study.path("partition", "fold0"), draws=DRAWS, seed=0,
+    )  # fmt: skip
+    rows = study.scores(tmp_path / "scores.parquet")
+    accuracies = [value(rows, metric="accuracy", class_id=None, seed=seed) for seed in (None, *SEEDS)]
+    assert len(set(accuracies)) == 1 and accuracies[0] > 1 / 3 + 0.2
+    assert value(rows, metric="accuracy_seed_std", **OVERALL) == 0
+
+
+def test_classes_with_one_vector_are_named(
+    study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vectors = np.random.default_rng(0).normal(size=(CLASSES, 3))
+    vectors[7] = vectors[4] = vectors[2]
+    write_vectors(tmp_path / "vectors.parquet", vectors)
+    with caplog.at_level(logging.WARNING):
+        load_experiment(
+            [study.folder / "embeddings.parquet"],
+            study.path("partition", "fold0"),
+            tmp_path / "vectors.parquet",
+        )
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "have the same vector" in message
+    assert {int(n) for n in re.findall(r"\d+", message.split("have")[0])} == {2, 4, 7}
 
 
 def test_predictions_are_of_the_right_clips_and_classes(study: Study) -> None:

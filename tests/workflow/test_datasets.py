@@ -9,6 +9,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_from_the_archives_to_the_card(
     card = project.path(f"results/report/cards/{kind}.md").read_text()
     cls = load(KINDS[kind])
     assert cls.title in card and cls.licence in card  # type: ignore[attr-defined]
-    assert str(clips.num_rows) in card
+    assert f"{clips.num_rows} clips accepted of {tree.clips} listed" in card
 
 
 def test_the_run_says_what_it_fetches(taken_in: tuple[Project, str], trees: dict[str, Tree]) -> None:
@@ -130,18 +131,30 @@ def test_the_run_says_what_it_fetches(taken_in: tuple[Project, str], trees: dict
             assert name in said, kind
 
 
-def test_nothing_is_fetched_twice(taken_in: tuple[Project, str]) -> None:
+def test_nothing_is_fetched_twice(taken_in: tuple[Project, str], trees: dict[str, Tree]) -> None:
     project = taken_in[0]
     assert project.planned() == []
     # Archives go once they are unpacked.
-    left = [path for path in project.path("data/archives").rglob("*") if path.is_file()]
-    assert not [path for path in left if path.stat().st_size > 10_000], left
+    left = {path.name for path in project.path("data/archives").rglob("*") if path.is_file()}
+    assert not left & {name for tree in trees.values() for name in tree.overrides}
+
+
+def test_other_files_are_fetched_but_not_the_same_ones_from_elsewhere(taken_in: tuple[Project, str]) -> None:
+    project = taken_in[0]
+    moved = {"mirror": "http://127.0.0.1:9/elsewhere"}
+    assert project.planned(changes={"datasets": {"emodb": moved}, "offline": True}) == []
+    other = {"downloads": {"download.zip": {"checksum": f"md5:{0:032x}"}}}
+    again = project.planned("dataset", "storage", changes={"datasets": {"emodb": other}})
+    assert {"download_dataset emodb", "index_dataset emodb"} <= set(again)
+    assert {job.rpartition(" ")[2] for job in again} == {"emodb", "write_report"}
 
 
 def test_the_page_shows_every_dataset(taken_in: tuple[Project, str], trees: dict[str, Tree]) -> None:
     page = taken_in[0].path("results/report/index.html").read_text()
+    assert page.count('<details class="dataset"') == len(trees)
     for kind in trees:
-        assert f"{load(KINDS[kind]).title}" in page or kind in page  # type: ignore[attr-defined]
+        assert f"results/clips/dataset={kind}/leaks.parquet" in page
+        assert escape(load(KINDS[kind]).title) in page  # type: ignore[attr-defined]
 
 
 def test_a_users_copy_needs_no_download(trees: dict[str, Tree], tmp_path: Path) -> None:

@@ -84,11 +84,6 @@ def raw_files(wildcards):
     return [str(download.marker) for download in P.data.downloads(wildcards.dataset)]
 
 
-def source_of(marker):
-    """What the download that ends with a marker fetches."""
-    return P.data.source_as_data(P.data.all_downloads[str(marker)])
-
-
 def words_file(wildcards):
     """The word vectors as an input: the user's file, or the mark of a finished download."""
     fetched = P.data.words(wildcards.vectors)

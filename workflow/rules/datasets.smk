@@ -12,7 +12,7 @@
 rule download_dataset:
     """Fetch, check and unpack one archive of a dataset, or a file of word vectors."""
     output:
-        f"{P.config.data}/{{storage}}/.foley/{{source}}.json",
+        str(Path(P.config.data, "{storage}", ".foley", "{source}.json")),
     log:
         f"{RESULTS}/logs/download_dataset/{{storage}}/{{source}}.log",
     localrule: True
@@ -22,7 +22,10 @@ rule download_dataset:
     resources:
         download=1,
     params:
-        source=lambda wc, output: source_of(output[0]),
+        # Snakemake compares no parameter that asks for `output`: where the files come from may change, what they
+        # are may not.
+        source=lambda wc, output: P.data.source_as_data(wc.storage, wc.source),
+        content=lambda wc: P.data.content(wc.storage, wc.source),
         root=lambda wc: f"{P.config.data}/{wc.storage}",
         archives=lambda wc: P.data.archives(wc.storage),
     script:

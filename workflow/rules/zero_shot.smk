@@ -154,7 +154,7 @@ rule compare_methods:
     params:
         splits=lambda wc: P.splits(wc.dataset),
         baseline=lambda wc: P.study.baseline,
-        generated=lambda wc: [m for m in P.study.methods if P.generator_target(m)],
+        generated=lambda wc: P.compared_with_baseline(),
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
         code=code("compare_methods"),

@@ -6,6 +6,7 @@ names) stands as JSON in the files' metadata under the key `huggingface`, which 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -115,7 +116,9 @@ class HuggingFace(DatasetKind):
         o = self.options
         if o.repo is None:
             return ()
-        return (HubSource(o.repo.replace("/", "--"), o.repo, o.revision, tuple(o.patterns)),)
+        # Datasets may take different files of one repository, so each choice is a source of its own.
+        choice = hashlib.sha256("\n".join(sorted(o.patterns)).encode()).hexdigest()[:8]
+        return (HubSource(f"{o.repo.replace('/', '--')}-{choice}", o.repo, o.revision, tuple(o.patterns)),)
 
     def files(self, root: Path) -> list[Path]:
         """The Parquet files that `patterns` choose, sorted."""

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -24,13 +24,27 @@ _COPIED = (
 
 
 def _scan(kind: DatasetKind, root: Path) -> list[RawClip]:
-    kind.check(root)
+    try:
+        kind.check(root)
+    except FileNotFoundError as error:
+        if not (root / ".foley").is_dir():
+            raise
+        raise FileNotFoundError(
+            f"{error}. It was downloaded and has lost files since: delete {root / '.foley'} to have it fetched anew"
+        ) from None
     clips = kind.scan(root)
     if not clips:
         raise ValueError(f"{kind.title}: no audio files below {root}")
     doubled = [clip_id for clip_id, count in Counter(clip.clip_id for clip in clips).items() if count > 1]
     if doubled:
         raise ValueError(f"{kind.title}: clip ids are not unique, for example {doubled[0]}")
+    for clip in clips:
+        path = PurePosixPath(clip.source)
+        if path.is_absolute() or ".." in path.parts:  # a table must not make us read other places
+            raise ValueError(
+                f"{kind.title}: clip {clip.clip_id} names the file {clip.source}, which lies outside of {root}; mend "
+                "the table that names it"
+            )
     # As Arrow orders text: by UTF-8, which is by code points.
     return sorted(clips, key=lambda clip: clip.clip_id)
 

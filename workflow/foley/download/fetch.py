@@ -37,7 +37,10 @@ from foley.download.http import (
 )
 from foley.download.lock import exclusive
 
-__all__ = ["BadArchive", "DownloadError", "Override", "Pending", "WrongContent", "describe", "fetch_source"]
+__all__ = [
+    "BadArchive", "DownloadError", "Override", "Pending", "WrongContent", "below", "describe", "fetch_source",
+    "identity_of", "missing", "source_from",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,11 @@ def source_from(data: Mapping[str, Any]) -> AnySource:
     if "repo" in data:
         return HubSource(**{**data, "patterns": tuple(data["patterns"])})
     return Source(**{**data, "files": tuple(RemoteFile(**file) for file in data["files"])})
+
+
+def identity_of(source: AnySource) -> dict[str, Any]:
+    """What decides whether an unpacked tree is that of ``source``, as plain data; its files' addresses do not."""
+    return _identity(source, _files(source, {}, None))
 
 
 def missing(
@@ -486,7 +494,7 @@ def _files(source: AnySource, overrides: Overrides, mirror: str | None) -> list[
         files.append(
             _File(
                 file.name,
-                other.url or (_below(mirror, file.name) if mirror else file.url),
+                other.url or (below(mirror, file.name) if mirror else file.url),
                 file.size_bytes if other.size_bytes is None else other.size_bytes,
                 other.checksum or file.checksum,
             )
@@ -494,7 +502,8 @@ def _files(source: AnySource, overrides: Overrides, mirror: str | None) -> list[
     return files
 
 
-def _below(mirror: str, name: str) -> str:
+def below(mirror: str, name: str) -> str:
+    """URL of a file below the base URL of a mirror, whose query (a signature, say) goes with it."""
     base, question, query = mirror.partition("?")
     return f"{base.rstrip('/')}/{name}{question}{query}"
 

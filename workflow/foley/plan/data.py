@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from foley.classes.published_vectors import KNOWN
 from foley.config import Config, Dataset
@@ -15,8 +15,9 @@ from foley.datasets.registry import KINDS
 from foley.datasets.sources import AnySource, HubSource, RemoteFile, Source
 from foley.datasets.tree import Fingerprint, fingerprint
 from foley.download.disk import readable
-from foley.download.fetch import missing
-from foley.download.http import is_offline
+from foley.download.errors import DownloadError
+from foley.download.fetch import Pending, below, identity_of, missing
+from foley.download.http import check_url, is_offline
 from foley.options import ConfigError, did_you_mean, parse_options
 from foley.plan.components import check_options, need_file, target
 from foley.runtime.code import load
@@ -78,6 +79,7 @@ class DataPlan:
         for dataset in dict.fromkeys(wanted):
             self._check(dataset)
         self.datasets = [dataset for dataset in dict.fromkeys(wanted) if dataset not in self.left_out]
+        _ = self.all_downloads  # which finds datasets that want different files at one place
 
     # What a dataset is
 
@@ -228,22 +230,40 @@ class DataPlan:
 
     @cached_property
     def all_downloads(self) -> dict[str, Download]:
-        """Everything that rules fetch, by its mark; several datasets may share one."""
+        """Everything that rules fetch, by its mark; several datasets may share one.
+
+        Raises:
+            ConfigError: two of them want different files at one place.
+        """
         found = [download for dataset in self.datasets for download in self.downloads(dataset)]
         found += [d for vectors in self.vectors if (d := self.words(vectors)) is not None]
         first: dict[str, Download] = {}
         for download in found:
-            first.setdefault(str(download.marker), download)
+            other = first.setdefault(str(download.marker), download)
+            if identity_of(other.source) != identity_of(download.source):
+                raise ConfigError(
+                    f"config: `{other.wanted_by}` and `{download.wanted_by}` both fetch {download.source.name} into "
+                    f"{download.root}, but with different sizes or checksums: give both the same, or fetch one "
+                    "yourself and point its `path` at it"
+                )
         return first
+
+    def download(self, storage: str, source: str) -> Download:
+        """What the rule fetches that writes the mark of ``source`` in the folder ``storage``."""
+        marker = Path(self.config.data, storage, ".foley", f"{source}.json")
+        return self.all_downloads[str(marker)]
 
     def storages(self) -> list[str]:
         """Folders below `data` that downloads fill."""
         return sorted({download.storage for download in self.all_downloads.values()})
 
-    @staticmethod
-    def source_as_data(download: Download) -> dict[str, Any]:
+    def source_as_data(self, storage: str, source: str) -> dict[str, Any]:
         """A source as plain data, with what the config says otherwise of its files: what its job gets."""
-        return asdict(download.source)
+        return asdict(self.download(storage, source).source)
+
+    def content(self, storage: str, source: str) -> dict[str, Any]:
+        """What of a source makes it another one when it changes: its files, not where they come from."""
+        return identity_of(self.download(storage, source).source)
 
     def announcement(self) -> list[str]:
         """Lines for the terminal: what is left out, and what would be downloaded, how large, and from where."""
@@ -281,6 +301,7 @@ class DataPlan:
                     f"config: `datasets.{dataset}.downloads` names `{name}`, which is none of its files; "
                     f"{did_you_mean(name, files)}"
                 )
+        self._check_places(dataset)
         if entry.classes is not None:
             need_file(entry.classes, f"datasets.{dataset}.classes", "a class table in YAML")
         try:
@@ -289,6 +310,25 @@ class DataPlan:
             if not entry.optional:
                 raise
             self.left_out[dataset] = str(error).removeprefix("config: ")
+
+    def _check_places(self, dataset: str) -> None:
+        """Whether `mirror` and `downloads` name places that a download can come from."""
+        entry = self.config.datasets[dataset]
+        for source in self.kind(dataset).sources():
+            if isinstance(source, HubSource):
+                if entry.mirror is not None:
+                    raise ConfigError(
+                        f"config: `datasets.{dataset}.mirror` is for published files; name a mirror of the Hugging "
+                        "Face hub by the environment variable HF_ENDPOINT"
+                    )
+                continue
+            for file in _moved(source, entry).files:
+                try:
+                    check_url(file.url)
+                except DownloadError as error:
+                    given = entry.downloads.get(file.name)
+                    key = f"downloads.{file.name}.url" if given is not None and given.url else "mirror"
+                    raise ConfigError(f"config: `datasets.{dataset}.{key}`: {error}") from None
 
     def _check_presence(self, dataset: str) -> None:
         if self.is_generated(dataset):
@@ -305,8 +345,8 @@ class DataPlan:
         key = f"datasets.{dataset}." + ("folder" if entry.folder is not None else "path")
         if _given(entry) is None and not Path(root).is_dir():
             raise ConfigError(
-                f"config: `{key}` is not given, and {kind.title} cannot be downloaded without you. {kind.by_hand} "
-                f"Put it at {root}, or point `{key}` at it"
+                f"config: `{key}` is not given, and {kind.title} cannot be downloaded without you. "
+                f"{kind.by_hand.rstrip('.')}. Put it at {root}, or point `{key}` at it"
             )
         try:
             kind.check(Path(root))
@@ -314,12 +354,13 @@ class DataPlan:
             raise ConfigError(f"config: `{key}`: {error}") from None
 
     def _refuse_offline(self, dataset: str) -> None:
-        # An archive that the user fetched elsewhere needs no network.
+        # An archive that the user fetched elsewhere needs no network, nor does a mirror on this machine.
         lacking = [
             file
             for download in self.downloads(dataset)
             if not download.done
             for file in missing(download.source, Path(self.archives(download.storage)))
+            if not _is_here(file)
         ]
         if lacking:
             raise ConfigError(
@@ -333,6 +374,18 @@ def _given(entry: Dataset) -> str | None:
     return entry.folder if entry.folder is not None else entry.path
 
 
+def _is_here(file: Pending) -> bool:
+    return file.url.lower().startswith("file:")
+
+
+@overload
+def _moved(source: Source, entry: Dataset) -> Source: ...
+
+
+@overload
+def _moved(source: HubSource, entry: Dataset) -> HubSource: ...
+
+
 def _moved(source: AnySource, entry: Dataset) -> AnySource:
     """A source with its files where the config says that they are."""
     if isinstance(source, HubSource):
@@ -340,7 +393,7 @@ def _moved(source: AnySource, entry: Dataset) -> AnySource:
     files = []
     for file in source.files:
         other = entry.downloads.get(file.name)
-        mirrored = f"{entry.mirror.rstrip('/')}/{file.name}" if entry.mirror else file.url
+        mirrored = below(entry.mirror, file.name) if entry.mirror else file.url
         files.append(
             RemoteFile(
                 url=(other and other.url) or mirrored,

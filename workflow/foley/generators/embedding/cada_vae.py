@@ -1,7 +1,7 @@
 """CADA-VAE: aligned variational autoencoders of embeddings and class vectors (Schönfeld et al., CVPR 2019).
 
 One autoencoder for audio embeddings and one for class vectors share a latent space. Loss of a batch, in sums over its
-rows and dimensions, with weights that grow over the epochs (section 3 of the paper; the authors' code):
+rows and dimensions, with weights that grow over the epochs:
 
     L1 of both reconstructions + beta KL of both + gamma L1 of both cross-reconstructions (one's latent decoded as the
     other) + delta Wasserstein-2 distance between the two diagonal Gaussians of a clip and its class.

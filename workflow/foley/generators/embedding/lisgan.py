@@ -4,7 +4,7 @@ The generator takes noise and a class vector to an embedding; the critic scores 
 (WGAN-GP, Gulrajani et al. 2017). The generator's loss adds, to the critic's, (1) the cross-entropy of a softmax
 classifier trained before on real embeddings of seen classes, (2) R1, the squared distance of each generated embedding
 to the nearest soul sample of its class, and (3) R2, the same of each class's mean generated embedding. The soul
-samples of a class are the centres of k clusters of its real embeddings (section 3.3 of the paper).
+samples of a class are the centres of k clusters of its real embeddings.
 
 Sizes are those of the authors' code, weights and epochs those of its command for CUB: hidden 4096, noise as long as
 the class vector, batch 64, five critic steps to one of the generator, Adam 1e-4 with beta1 0.5, gradient penalty 10,

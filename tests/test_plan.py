@@ -1,0 +1,114 @@
+"""What the config asks to download, and errors before any job starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foley import config
+from foley.config import ConfigError
+from foley.datasets.sources import HubSource
+from foley.plan.data import DataPlan
+
+ZIP = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6.zip"
+TAR = "UrbanSound8K.tar.gz"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+VECTORS = {"kind": "words", "size_bytes": 5}
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("FOLEY_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(key, raising=False)
+
+
+def plan(
+    tmp_path: Path, datasets: dict[str, Any], *, vectors: dict[str, Any] | None = None, **more: Any
+) -> DataPlan:
+    raw = {"datasets": datasets, "data": str(tmp_path / "data"), "cache": str(tmp_path / "cache")}
+    loaded = config.load(raw | {"class_vectors": vectors or {}} | more)
+    return DataPlan(loaded, tmp_path, list(datasets), list(vectors or {}), trust_cache=False)
+
+
+def hub(*patterns: str) -> dict[str, Any]:
+    options = {"repo": "owner/name", "revision": COMMIT, "patterns": list(patterns)}
+    return {"kind": "huggingface", "options": options}
+
+
+def test_datasets_of_one_archive_share_its_download(tmp_path: Path) -> None:
+    shared = plan(tmp_path, {"esc50": {}, "esc10": {"kind": "esc50", "options": {"subset": "esc10"}}})
+    (download,) = shared.all_downloads.values()
+    assert download.wanted_by == "esc50"
+    assert shared.download("esc50", "esc50") is download
+
+
+def test_what_is_fetched_counts_but_not_where_from(tmp_path: Path) -> None:
+    def content(**entry: Any) -> Any:
+        return plan(tmp_path, {"esc50": entry}).content("esc50", "esc50")
+
+    published = content()
+    assert content(mirror="https://mirror.org/sounds") == published
+    other = {ZIP: {"checksum": f"md5:{1:032x}"}}
+    assert content(downloads=other) != published
+
+
+def test_datasets_that_want_different_files_at_one_place(tmp_path: Path) -> None:
+    other = {"kind": "esc50", "downloads": {ZIP: {"checksum": f"md5:{1:032x}"}}}
+    with pytest.raises(
+        ConfigError, match=r"`esc50` and `mine` both fetch esc50 into .*data/esc50, but with different"
+    ):
+        plan(tmp_path, {"esc50": {}, "mine": other})
+    one, two = (VECTORS | {"path": f"https://{host}.org/words.bin"} for host in ("a", "b"))
+    with pytest.raises(ConfigError, match=r"`one` and `two` both fetch words\.bin"):
+        plan(tmp_path, {}, vectors={"one": one, "two": two | {"size_bytes": 6}})
+
+
+def test_datasets_may_take_different_files_of_a_repository(tmp_path: Path) -> None:
+    found = plan(tmp_path, {"clean": hub("clean/*"), "other": hub("other/*")}).all_downloads
+    assert [d.source.patterns for d in found.values() if isinstance(d.source, HubSource)] == [
+        ("clean/*",),
+        ("other/*",),
+    ]
+    assert len({d.root for d in found.values()}) == 1
+
+
+def test_the_query_of_a_mirror_goes_with_it(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"urbansound8k": {"mirror": "https://mirror.org/sounds/?signature=s3cret"}})
+    (file,) = made.source_as_data("urbansound8k", "urbansound8k")["files"]
+    assert file["url"] == f"https://mirror.org/sounds/{TAR}?signature=s3cret"
+    assert not any("s3cret" in line for line in made.announcement())
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"kind": "esc50", "mirror": "/data/mirror"}, r"`datasets\.mine\.mirror`: .*only http://"),
+        (
+            {"kind": "esc50", "downloads": {ZIP: {"url": "ftp://mirror.org/x.zip"}}},
+            rf"`datasets\.mine\.downloads\.{ZIP}\.url`: ftp://mirror\.org/x\.zip: only http://",
+        ),
+        (hub("*") | {"mirror": "https://hub.org"}, r"`datasets\.mine\.mirror` .*HF_ENDPOINT"),
+        ({"kind": "esc50", "downloads": {"esc50.zip": {}}}, rf"names `esc50\.zip`, .*{ZIP}"),
+    ],
+)
+def test_places_that_nothing_comes_from(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(tmp_path, {"mine": entry})
+
+
+def test_offline_a_mirror_on_this_machine_will_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=TAR):
+        plan(tmp_path, {"urbansound8k": {"mirror": "https://mirror.org"}}, offline=True)
+    plan(tmp_path, {"urbansound8k": {"mirror": tmp_path.as_uri()}}, offline=True)
+
+
+@pytest.mark.parametrize("kind", ["activitynet", "fsc22", "iemocap"])
+def test_what_only_a_person_can_fetch(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "data" / kind
+    with pytest.raises(ConfigError) as raised:
+        plan(tmp_path, {kind: {}})
+    assert f". Put it at {place}, or point `datasets.{kind}.path` at it" in str(raised.value)
+    left_out = plan(tmp_path, {kind: {"optional": True}})
+    assert left_out.datasets == [] and str(place) in left_out.left_out[kind]
