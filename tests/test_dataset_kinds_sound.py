@@ -28,10 +28,10 @@ from foley.datasets.esc50 import ESC50, ESC50Options
 from foley.datasets.fsc22 import FSC22, source_of
 from foley.datasets.fsd50k import FSD50K
 from foley.datasets.protocol import DatasetKind, RawClip
-from foley.datasets.sources import Source
 from foley.datasets.tau2019 import TAU2019
 from foley.datasets.urbansound8k import UrbanSound8K
 from foley.download.joined import join
+from foley.download.sources import Source
 from foley.options import ConfigError, parse_options
 from trees import Tree, sound
 

@@ -23,7 +23,6 @@ from foley.datasets.iemocap import IEMOCAP, IEMOCAPOptions
 from foley.datasets.ingest import IngestOptions, ingest_shard
 from foley.datasets.protocol import DatasetKind, RawClip
 from foley.datasets.ravdess import FOLD_OF_ACTOR, FOLDS, RAVDESS, RAVDESSOptions
-from foley.datasets.sources import Source
 from foley.datasets.speech_commands import (
     CORE_WORDS,
     WORDS,
@@ -32,6 +31,7 @@ from foley.datasets.speech_commands import (
     which_set,
 )
 from foley.datasets.ucf101 import UCF101, UCF101Options
+from foley.download.sources import Source
 from foley.options import ConfigError, parse_options
 from foley.studies.partition import read_splits
 from foley.tables.clips import REJECTED

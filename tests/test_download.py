@@ -35,7 +35,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foley.datasets.sources import HubSource, RemoteFile, Source
 from foley.download import disk, http
 from foley.download.archives import Limits, archive_kind, unpack
 from foley.download.disk import readable
@@ -43,6 +42,7 @@ from foley.download.errors import BadArchive, DownloadError, WrongContent
 from foley.download.fetch import Override, describe, fetch_source, missing, source_from
 from foley.download.http import Patience, download
 from foley.download.joined import join
+from foley.download.sources import HubSource, RemoteFile, Source
 
 LIBRARY = Path(http.__file__).parents[2]
 QUICK = Patience(attempts=3, first_wait_s=0.01, longest_wait_s=0.02, silence_s=0.5, longest_retry_after_s=5)

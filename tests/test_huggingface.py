@@ -19,8 +19,8 @@ from foley.datasets.huggingface import HuggingFace, HuggingFaceOptions, split_of
 from foley.datasets.index import index_dataset, list_clips
 from foley.datasets.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.protocol import RawClass, RawClip
-from foley.datasets.sources import HubSource
 from foley.datasets.tree import fingerprint, shard_of
+from foley.download.sources import HubSource
 from foley.options import ConfigError, parse_options
 from foley.tables.clips import CLIPS, RAW_CLASSES, RAW_CLIPS, REJECTED
 from trees import Tree

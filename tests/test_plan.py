@@ -9,7 +9,8 @@ import pytest
 
 from foley import config
 from foley.config import ConfigError
-from foley.datasets.sources import HubSource
+from foley.download.sources import HubSource
+from foley.plan import Plan
 from foley.plan.data import DataPlan
 
 ZIP = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6.zip"
@@ -112,3 +113,44 @@ def test_what_only_a_person_can_fetch(tmp_path: Path, kind: str) -> None:
     assert f". Put it at {place}, or point `datasets.{kind}.path` at it" in str(raised.value)
     left_out = plan(tmp_path, {kind: {"optional": True}})
     assert left_out.datasets == [] and str(place) in left_out.left_out[kind]
+
+
+def test_a_place_that_is_given_must_be_there(tmp_path: Path) -> None:
+    """Optional datasets are left out where nobody said where they are, not where the place is misspelt."""
+    found = plan(tmp_path, {"iemocap": {"optional": True}, "esc50": {}})
+    assert found.datasets == ["esc50"] and "IEMOCAP" in found.left_out["iemocap"]
+    with pytest.raises(ConfigError, match=r"datasets\.iemocap\.path"):
+        plan(tmp_path, {"iemocap": {"optional": True, "path": str(tmp_path / "nowhere")}})
+    with pytest.raises(ConfigError, match="made by a rule; leave `path` out"):
+        plan(tmp_path, {"soundbox": {"path": str(tmp_path)}})
+
+
+def whole_plan(tmp_path: Path, **more: Any) -> Plan:
+    raw = {
+        "cache": str(tmp_path / "cache"),
+        "datasets": {"esc50": {}, "esc10": {"kind": "esc50", "options": {"subset": "esc10"}}},
+        "features": {"logmel": {}},
+        "embeddings": {"scratch": {"encoder": "yamnet", "feature": "logmel"}},
+        "class_vectors": {"words": VECTORS | {"path": "https://u:secret@host.org/words.bin?sig=SECRET"}},
+        "methods": {"ale": {}},
+        "zero_shot": {
+            "datasets": ["esc50", "esc10"],
+            "embeddings": ["scratch"],
+            "class_vectors": ["words"],
+            "methods": ["ale"],
+        },
+    }
+    return Plan(raw | more, Path(__file__).resolve().parents[1] / "resources")
+
+
+def test_no_secret_of_a_url_reaches_the_page(tmp_path: Path) -> None:
+    summary = whole_plan(tmp_path).summary()
+    assert summary["class_vectors"]["words"]["path"] == "https://host.org/words.bin"
+    assert "secret" not in str(summary).lower()
+
+
+def test_a_subset_has_splits_of_its_own(tmp_path: Path) -> None:
+    """ESC-50's published splits name classes that ESC-10 lacks."""
+    found = whole_plan(tmp_path)
+    assert found.splits("esc50") == ["fold0", "fold1", "fold2", "fold3", "test"]
+    assert found.splits_file("esc10") is None and found.splits("esc10")[0] == "fold0"

@@ -598,3 +598,19 @@ def test_a_gain_over_oneself_is_nothing(study: Study) -> None:
     rows = [row for row in study.scores(output) if row["metric"] == "gain_over_ale"]
     assert len(rows) == 1 + 3
     assert {(row["value"], row["low"], row["high"]) for row in rows} == {(0.0, 0.0, 0.0)}
+
+
+def test_clips_with_several_labels_have_no_place_in_a_partition(tmp_path: Path) -> None:
+    """A clip of an unseen class would train as one of its other class."""
+    clips = [(label, f"{label}-{n}") for label in LABELS for n in range(4)]
+    write_clips(tmp_path / "clips.parquet", clips)
+    table = tables.read(tmp_path / "clips.parquet")
+    rows = [row | {"labels": [row["label"]]} for row in table.to_pylist()]
+    rows[3]["labels"] = ["bell", "cat"]
+    tables.write(tmp_path / "clips.parquet", CLIPS, rows)
+    (tmp_path / "splits.yaml").write_text(UNSEEN_CAT)
+    with pytest.raises(ValueError, match=r"clip-0003 has several labels \(bell, cat\)"):
+        partition_clips(
+            tmp_path / "partition.parquet", clips=tmp_path / "clips.parquet", splits_file=tmp_path / "splits.yaml",
+            random={}, validation_fraction=0.1, test_fraction=0.2, seed=0, split="test",
+        )  # fmt: skip

@@ -28,7 +28,11 @@ Place = Annotated[
     Field(min_length=1),
     AfterValidator(lambda place: place if "://" in place else os.path.normpath(os.path.expanduser(place))),
 ]
-Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
+Checksum = Annotated[
+    str,
+    AfterValidator(str.lower),
+    Field(pattern=r"^(?i:md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$"),
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from foley.datasets.sources import RemoteFile
+from foley.download.sources import RemoteFile
 
 # Figures from the list that gensim's downloader reads (github.com/piskvorky/gensim-data, list.json).
 _RELEASES = "https://github.com/RaRe-Technologies/gensim-data/releases/download"

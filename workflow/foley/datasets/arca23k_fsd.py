@@ -11,7 +11,7 @@ from pathlib import Path
 from foley.datasets.fsd50k import DEV_AUDIO, EVAL_AUDIO, PARENTS, audio_sources
 from foley.datasets.metadata import known_class, read_table
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip, audio_files, by_stem
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 # The dataset numbers its classes nowhere; they are in alphabetical order here.
 # fmt: off

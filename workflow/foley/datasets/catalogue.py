@@ -7,8 +7,8 @@ from typing import Any
 
 from foley.datasets.protocol import DatasetKind
 from foley.datasets.registry import KINDS
-from foley.datasets.sources import HubSource, Source
 from foley.download.disk import readable
+from foley.download.sources import HubSource, Source
 from foley.runtime.code import load
 
 
@@ -23,6 +23,12 @@ def describe() -> str:
         "(the key `data`); with `path` nothing is downloaded. `snakemake --dry-run` says what would be fetched and how",
         "large it is. An archive that you fetched yourself is taken from `data/archives/`. `offline: true` opens no",
         "connection and lists files, sizes and places instead.",
+        "",
+        "A downloaded tree is Foley's: what you change in it by hand goes unnoticed. Point `path` at a tree of your own,",
+        "whose content is followed file by file; or delete `data/<kind>/.foley` to fetch it anew. With soundata's and",
+        "mirdata's lists beside (`pip install --no-deps 'soundata<1' 'mirdata<1'`), the card says of ESC-50, UrbanSound8K,",
+        "FSD50K, TAU 2019 and GTZAN which clips are the published ones, by their MD5. A password for a server belongs",
+        "in `~/.netrc`, not in a URL. RAR archives need `unrar`, `unar`, `bsdtar` or `7z`.",
         "",
         "*Kept apart* is what the official folds or splits promise not to share; where they share it all the same, the",
         "run ends with an error (`datasets.<id>.leaks: report` goes on). `leaks.parquet` and the card hold what was",

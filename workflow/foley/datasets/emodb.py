@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip, audio_files, by_stem
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 # The letter is the emotion's first in German: Wut, Langeweile, Ekel, Angst, Freude, Trauer, neutral.
 EMOTIONS = {

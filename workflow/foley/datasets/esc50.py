@@ -12,7 +12,7 @@ from typing import Literal
 
 from foley.datasets.metadata import known_class, read_table, whole_number
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip, audio_files, by_stem
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 # In the order of their target numbers.
 # fmt: off
@@ -58,6 +58,8 @@ class ESC50(DatasetKind):
         super().__init__(options)
         if self.options.subset == "esc10":
             # Of this instance, not of the class.
+            self.title = "ESC-10"  # type: ignore[misc]
+            self.splits = "esc10"  # type: ignore[misc]
             self.licence = "CC BY"  # type: ignore[misc]
             self.published_clips = 400  # type: ignore[misc]
             self.claims = frozenset({("recording", "fold")})  # type: ignore[misc]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foley.datasets.metadata import known_class, read_table
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip, audio_files, by_stem
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 DEV_AUDIO, EVAL_AUDIO = "FSD50K.dev_audio", "FSD50K.eval_audio"
 GROUND_TRUTH, METADATA = "FSD50K.ground_truth", "FSD50K.metadata"

@@ -19,7 +19,7 @@ from typing import Literal
 
 from foley.datasets.metadata import known_class
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip, audio_files
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 log = logging.getLogger(__name__)
 

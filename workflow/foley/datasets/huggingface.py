@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from foley.datasets.metadata import whole_number
 from foley.datasets.protocol import AUDIO_SUFFIXES, DatasetKind, RawClass, RawClip, audio_files
-from foley.datasets.sources import AnySource, HubSource
+from foley.download.sources import AnySource, HubSource
 
 # pyarrow is imported where files are opened: whoever only plans a run reads this module too.
 if TYPE_CHECKING:

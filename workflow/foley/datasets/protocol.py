@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from foley.datasets.sources import AnySource
+from foley.download.sources import AnySource
 
 # What counts as audio by its name when a folder is scanned; the content decides how it is decoded.
 AUDIO_SUFFIXES = frozenset(
@@ -88,6 +88,8 @@ class DatasetKind(ABC):
     by_hand: ClassVar[str] = ""
     # Folder below the config's `data` that a download fills; kinds that share files share it. Default: the kind's id.
     storage: ClassVar[str | None] = None
+    # File of published zero-shot splits in resources/splits/zero_shot/, without its suffix. Default: the kind's id.
+    splits: ClassVar[str | None] = None
     # How many clips the publisher counts, for the card; None where there is no such number.
     published_clips: ClassVar[int | None] = None
     # What the official folds or splits promise to keep apart: pairs of (audio, recording or speaker; fold or split).

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foley.datasets.protocol import AUDIO_SUFFIXES, DatasetKind, RawClass, RawClip, audio_files
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from foley.datasets.metadata import known_class
 from foley.datasets.protocol import AUDIO_SUFFIXES, DatasetKind, RawClass, RawClip, audio_files
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 from foley.options import did_you_mean
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foley.datasets.metadata import known_class, read_table
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip, audio_files, by_stem
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 # The dataset numbers its scenes nowhere; this is the order of its documentation.
 CLASSES = (

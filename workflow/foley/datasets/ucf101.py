@@ -15,7 +15,7 @@ from typing import Literal
 
 from foley.datasets.metadata import known_class, whole_number
 from foley.datasets.protocol import VIDEO_SUFFIXES, DatasetKind, RawClass, RawClip, audio_files
-from foley.datasets.sources import RemoteFile, Source
+from foley.download.sources import RemoteFile, Source
 
 log = logging.getLogger(__name__)
 

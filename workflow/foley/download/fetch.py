@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from foley.datasets.sources import AnySource, HubSource, RemoteFile, Source
 from foley.download import hub
 from foley.download.archives import Limits, Unpacked, archive_kind, unpack
 from foley.download.disk import Meter, need_space, readable
@@ -36,6 +35,7 @@ from foley.download.http import (
     without_secrets,
 )
 from foley.download.lock import exclusive
+from foley.download.sources import AnySource, HubSource, RemoteFile, Source
 
 __all__ = [
     "BadArchive", "DownloadError", "Override", "Pending", "WrongContent", "below", "describe", "fetch_source",

@@ -65,7 +65,8 @@ class Plan:
 
     def splits_file(self, dataset: str) -> str | None:
         """Published splits of the dataset's kind, or None for random ones."""
-        ours = self.resources / "splits" / "zero_shot" / f"{self.data.kind_name(dataset)}.yaml"
+        name = self.data.kind(dataset).splits or self.data.kind_name(dataset)
+        ours = self.resources / "splits" / "zero_shot" / f"{name}.yaml"
         return str(ours) if ours.is_file() else None
 
     def splits(self, dataset: str) -> list[str]:
@@ -124,6 +125,13 @@ class Plan:
         weights = self.config.embeddings[embedding].weights
         return without_secrets(weights) if weights is not None and "://" in weights else weights
 
+    def _vectors_shown(self, vectors: str) -> dict[str, Any]:
+        """Class vectors as the page may show them: without a password or token in the URL."""
+        entry = self.config.class_vectors[vectors].model_dump(mode="json", exclude_defaults=True)
+        if "://" in entry.get("path", ""):
+            entry["path"] = without_secrets(entry["path"])
+        return entry
+
     def summary(self) -> dict[str, Any]:
         """What the page says of how its results were made."""
         study = self.study
@@ -141,8 +149,7 @@ class Plan:
                 for e in study.embeddings
             },
             "class_vectors": {
-                v: self.config.class_vectors[v].model_dump(mode="json", exclude_defaults=True)
-                for v in study.class_vectors
+                v: self._vectors_shown(v) for v in study.class_vectors
             },
             "methods": {
                 m: self.config.methods[m].model_dump(mode="json", exclude_defaults=True)

@@ -12,12 +12,12 @@ from foley.classes.published_vectors import KNOWN
 from foley.config import Config, Dataset
 from foley.datasets.protocol import DatasetKind
 from foley.datasets.registry import KINDS
-from foley.datasets.sources import AnySource, HubSource, RemoteFile, Source
 from foley.datasets.tree import Fingerprint, fingerprint
 from foley.download.disk import readable
 from foley.download.errors import DownloadError
 from foley.download.fetch import Pending, below, identity_of, missing
 from foley.download.http import check_url, is_offline
+from foley.download.sources import AnySource, HubSource, RemoteFile, Source
 from foley.options import ConfigError, did_you_mean, parse_options
 from foley.plan.components import check_options, need_file, target
 from foley.runtime.code import load
@@ -307,7 +307,8 @@ class DataPlan:
         try:
             self._check_presence(dataset)
         except ConfigError as error:
-            if not entry.optional:
+            # Whoever gives a place means it.
+            if not entry.optional or _given(entry) is not None:
                 raise
             self.left_out[dataset] = str(error).removeprefix("config: ")
 
@@ -332,6 +333,10 @@ class DataPlan:
 
     def _check_presence(self, dataset: str) -> None:
         if self.is_generated(dataset):
+            if _given(self.config.datasets[dataset]) is not None:
+                raise ConfigError(
+                    f"config: `datasets.{dataset}`: {self.kind(dataset).title} is made by a rule; leave `path` out"
+                )
             return
         entry, kind = self.config.datasets[dataset], self.kind(dataset)
         root = self.root(dataset)

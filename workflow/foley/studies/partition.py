@@ -130,10 +130,17 @@ def partition_clips(
     No recording is on two sides: seen clips of a recording that also has unseen clips are excluded.
 
     Raises:
-        ValueError: the split names classes that the dataset lacks, or leaves none to see.
+        ValueError: the split names classes that the dataset lacks, or leaves none to see; a clip has several labels.
     """
-    table = tables.read(clips, CLIPS, columns=["clip_id", "class_id", "label", "recording_id"])
+    table = tables.read(clips, CLIPS, columns=["clip_id", "class_id", "label", "labels", "recording_id"])
     rows = table.to_pylist()
+    several = next((row for row in rows if len(row["labels"] or ()) > 1), None)
+    if several is not None:
+        # A clip of an unseen class would train as one of its other class.
+        raise ValueError(
+            f"clip {several['clip_id']} has several labels ({', '.join(several['labels'])}); the zero-shot study needs "
+            "one label a clip"
+        )
     labels = sorted({row["label"] for row in rows})
     splits = (
         read_splits(splits_file)
