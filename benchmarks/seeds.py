@@ -55,10 +55,10 @@ def classifier_stage(method: Method, name: str) -> Stage:
         if method.generator is not None:
             synthetic = torch.rand(len(seeds), UNSEEN, method.samples_per_class, DIM)
         data = ZeroShotData(embeddings, classes, vectors, SEEN, synthetic)
-        model = kind(replace(options, epochs=epochs), seeds)
+        model = kind(_lasting(options, epochs), seeds)
         return seconds(lambda: (model.fit(data), model.score(embeddings, torch.arange(SEEN + UNSEEN))))
 
-    return Stage(name, options.epochs, run)
+    return Stage(name, getattr(options, "epochs", 1), run)
 
 
 def generator_stages(method: Method, name: str) -> list[Stage]:
@@ -69,19 +69,24 @@ def generator_stages(method: Method, name: str) -> list[Stage]:
     seen = SeenData(embeddings, classes, vectors[:SEEN])
 
     def fit(seeds: list[int], epochs: int) -> float:
-        model = kind(replace(options, epochs=epochs), seeds)
+        model = kind(_lasting(options, epochs), seeds)
         return seconds(lambda: model.fit(seen))
 
     def sample(seeds: list[int], steps: int) -> float:
-        short = replace(options, epochs=1)
+        short = _lasting(options, 1)
         model = kind(replace(short, steps=steps) if hasattr(options, "steps") else short, seeds)
         model.fit(seen)
         return seconds(lambda: model.sample(vectors[SEEN:], method.samples_per_class))
 
     return [
-        Stage(f"{name}: train", options.epochs, fit),
+        Stage(f"{name}: train", getattr(options, "epochs", 1), fit),
         Stage(f"{name}: sample", getattr(options, "steps", 1), sample),
     ]
+
+
+def _lasting(options: Any, epochs: int) -> Any:
+    """Options with so many epochs; as they are where a method is solved in closed form."""
+    return replace(options, epochs=epochs) if hasattr(options, "epochs") else options
 
 
 @dataclass(frozen=True)

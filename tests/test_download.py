@@ -39,7 +39,7 @@ from foley.download import disk, http
 from foley.download.archives import Limits, archive_kind, unpack
 from foley.download.disk import readable
 from foley.download.errors import BadArchive, DownloadError, WrongContent
-from foley.download.fetch import Override, describe, fetch_source, missing, source_from
+from foley.download.fetch import below, fetch_source, missing, source_from
 from foley.download.http import Patience, download
 from foley.download.joined import join
 from foley.download.sources import HubSource, RemoteFile, Source
@@ -892,9 +892,9 @@ TREE = {name.removeprefix("set/"): body for name, body in MEMBERS.items()}
 def test_a_source_becomes_a_tree_and_a_marker(site: Site, tmp_path: Path, places: dict[str, Any]) -> None:
     source = tiny(site, unpacked_bytes=120_000)
     assert source_from(json.loads(json.dumps(asdict(source)))) == source
-    (line,) = describe([source], places["archives"], places["root"])
+    (pending,) = missing(source, places["archives"])
     assert (
-        line
+        str(pending)
         == f"tiny.zip  {readable(len(ZIP))}  {site.url('/v1/tiny.zip')}  -> {places['archives']}/tiny.zip"
     )
     marker = places["root"] / ".foley" / "audio.json"
@@ -918,7 +918,6 @@ def test_a_source_becomes_a_tree_and_a_marker(site: Site, tmp_path: Path, places
     assert facts["provenance"]["params"]["urls"] == [site.url("/v1/tiny.zip"), 3]
     assert list(places["archives"].iterdir()) == []  # the archive, its notes and locks are gone
     assert sorted(p.name for p in marker.parent.iterdir()) == ["audio.json", "audio.tree"]
-    assert describe([source], places["archives"], places["root"]) == []
 
 
 def test_what_is_unpacked_is_not_fetched_again(site: Site, places: dict[str, Any]) -> None:
@@ -940,16 +939,6 @@ def test_what_is_unpacked_is_not_fetched_again(site: Site, places: dict[str, Any
     fetch_source(marker, source=better, **places)
     marker.unlink()
     assert tree(places["root"]) == {"audio/dog.wav": b"better"}
-
-
-def test_archives_stay_when_asked_for(site: Site, places: dict[str, Any], tmp_path: Path) -> None:
-    fetch_source(tmp_path / "m.json", source=tiny(site), keep_archives=True, **places)
-    assert (places["archives"] / "tiny.zip").read_bytes() == ZIP
-    shutil.rmtree(places["root"])
-    site.requests.clear()
-    fetch_source(tmp_path / "m.json", source=tiny(site), **places)
-    assert site.requests == [] and tree(places["root"]) == TREE
-    assert not (places["archives"] / "tiny.zip").exists()
 
 
 def test_a_file_put_there_by_hand_is_taken_checked_and_left(
@@ -993,29 +982,50 @@ def test_offline_lists_what_is_missing(
     assert [(each.name, each.left_bytes) for each in pending] == [("x.z01", 10**9), ("x.zip", 10**9)]
 
 
-def test_overrides_and_mirrors(site: Site, places: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_from_elsewhere_keeps_its_name(site: Site, places: dict[str, Any], tmp_path: Path) -> None:
+    """As the config's `mirror` and `downloads` have it: another address, the publisher's name."""
+
+    def moved(url: str, body: bytes) -> Source:
+        return Source("audio", (RemoteFile(url, len(body), md5(body), filename="tiny.zip"),), strip=1)
+
     source = tiny(site)
     site.put("/mirror/tiny.zip", ZIP)
-    fetch_source(tmp_path / "m", source=source, mirror=site.url("/mirror/?key=hush"), **places)
+    mirror = below(site.url("/mirror/?key=hush"), "tiny.zip")
+    fetch_source(tmp_path / "m", source=moved(mirror, ZIP), **places)
     assert [request.path for request in site.requests] == ["/mirror/tiny.zip?key=hush"]
-    assert "hush" not in (tmp_path / "m").read_text()
+    assert tree(places["root"]) == TREE and "hush" not in (tmp_path / "m").read_text()
+    # The same content from another place is the same tree.
+    fetch_source(tmp_path / "m", source=source, **places)
+    assert len(site.requests) == 1
     repacked = zipped(method=zipfile.ZIP_STORED)
-    site.put("/repacked.zip", repacked)
-    other = {"url": site.url("/repacked.zip"), "size_bytes": len(repacked), "checksum": sha256(repacked)}
-    for override in (other, Override(**other)):
-        shutil.rmtree(places["root"])
-        fetch_source(
-            tmp_path / "m",
-            source=source,
-            mirror="http://127.0.0.1:9",
-            overrides={"tiny.zip": override},
-            **places,
-        )
-        assert tree(places["root"]) == TREE
+    assert repacked != ZIP
+    url = site.url("/repacked?id=7")
+    site.put("/repacked", repacked)
+    (pending,) = missing(moved(url, repacked), places["archives"])
+    assert (pending.name, pending.url) == ("tiny.zip", site.url("/repacked"))
+    assert pending.place == places["archives"] / "tiny.zip"
+    fetch_source(tmp_path / "m", source=moved(url, repacked), **places)
+    assert tree(places["root"]) == TREE
+    (file,) = json.loads((tmp_path / "m").read_text())["files"]
+    assert (file["name"], file["sha256"]) == ("tiny.zip", sha256(repacked)[7:])
     # Checks remain: another place alone does not make another file right.
     shutil.rmtree(places["root"])
     with pytest.raises(WrongContent, match="expected"):
-        fetch_source(tmp_path / "m", source=source, overrides={"tiny.zip": {"url": other["url"]}}, **places)
+        fetch_source(tmp_path / "m", source=moved(url, ZIP), **places)
+
+
+@pytest.mark.parametrize(
+    ("url", "filename"), [("/..?x=1", None), ("/tiny.zip", "../tiny.zip"), ("/tiny.zip", "a\\b.zip")]
+)
+def test_a_file_needs_a_name_of_its_own(
+    site: Site, places: dict[str, Any], tmp_path: Path, url: str, filename: str | None
+) -> None:
+    source = Source("audio", (RemoteFile(site.url(url), 5, filename=filename),))
+    with pytest.raises(DownloadError, match="cannot name a file"):
+        missing(source, places["archives"])
+    with pytest.raises(DownloadError, match="cannot name a file"):
+        fetch_source(tmp_path / "m", source=source, **places)
+    assert site.requests == [] and not places["archives"].exists()
 
 
 def test_plain_files_and_places(site: Site, places: dict[str, Any], tmp_path: Path) -> None:
@@ -1089,7 +1099,7 @@ def test_secrets_stay_out_of_logs_and_errors(
             with pytest.raises(DownloadError) as error:
                 fetch_source(tmp_path / "m", source=source, **places)
             assert "hush" not in "".join(traceback.format_exception(error.value))
-            assert not any("hush" in line for line in describe([source], places["archives"], places["root"]))
+            assert not any("hush" in str(pending) for pending in missing(source, places["archives"]))
     assert "hush" not in caplog.text
     assert all(b"hush" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
@@ -1316,20 +1326,30 @@ def asked(site: Site) -> list[str]:
 
 def test_a_snapshot_of_the_hub(hub: Callable[..., SimpleNamespace], site: Site, tmp_path: Path) -> None:
     source = HubSource("clips", "foley/tiny", REVISION)
-    assert hub(source, keep_archives=True).error == ""
-    assert tree(tmp_path / "root") == PARQUET
+    snapshot = tmp_path / "archives" / "foley--tiny@0123456789ab"
+    # It has come, and then something is in its way.
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "data").touch()
+    assert "is a file where a folder of the archive goes" in hub(source).error
     assert all(r.headers.get("Authorization", r.headers.get("authorization")) == "Bearer hf_hush"
                for r in site.requests if "tiny" in r.path)  # fmt: skip
+    assert tree(snapshot).items() >= PARQUET.items()
+    shutil.copytree(snapshot, tmp_path / "copy")
+    (tmp_path / "root" / "data").unlink()
+    # Without the tree, but with the snapshot, no connection is needed.
+    site.requests.clear()
+    assert hub(source, offline=True).error == ""
+    assert tree(tmp_path / "root") == PARQUET
     facts = json.loads((tmp_path / "m.json").read_text())
     assert facts["revision"] == REVISION and facts["repo"] == "foley/tiny"
     assert {f["name"]: f["sha256"] for f in facts["files"]} == {n: sha256(b)[7:] for n, b in PARQUET.items()}
-    # Without the tree, but with the kept snapshot, no connection is needed.
+    assert list((tmp_path / "archives").iterdir()) == []
+    # One that a person has put there stays.
+    (tmp_path / "copy").rename(snapshot)
     shutil.rmtree(tmp_path / "root")
-    site.requests.clear()
     assert hub(source, offline=True).error == ""
     assert asked(site) == [] and tree(tmp_path / "root") == PARQUET
-    # That call kept nothing.
-    assert list((tmp_path / "archives").iterdir()) == []
+    assert tree(snapshot).items() >= PARQUET.items()
 
 
 def test_a_snapshot_goes_on_and_is_checked(

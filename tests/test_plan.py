@@ -154,3 +154,21 @@ def test_a_subset_has_splits_of_its_own(tmp_path: Path) -> None:
     found = whole_plan(tmp_path)
     assert found.splits("esc50") == ["fold0", "fold1", "fold2", "fold3", "test"]
     assert found.splits_file("esc10") is None and found.splits("esc10")[0] == "fold0"
+
+
+def test_when_every_dataset_is_left_out(tmp_path: Path) -> None:
+    optional = {"optional": True}
+    raw: dict[str, Any] = {
+        "datasets": {"fsc22": optional, "iemocap": optional, "emodb": {}},
+        "report": {"datasets": ["fsc22", "iemocap"]},
+        "data": str(tmp_path / "data"),
+        "cache": str(tmp_path / "cache"),
+    }
+    with pytest.raises(ConfigError) as raised:
+        Plan(raw, tmp_path)
+    for kind in ("fsc22", "iemocap"):
+        assert f"{kind}: `datasets.{kind}.path` is not given" in str(raised.value)
+        assert str(tmp_path / "data" / kind) in str(raised.value)
+    # One that is here is enough.
+    raw["report"] = {"datasets": ["fsc22", "iemocap", "emodb"]}
+    assert Plan(raw, tmp_path).datasets == ["emodb"]

@@ -31,7 +31,7 @@ from foley.tables.clips import AUDIO, CLIPS, RAW_CLIPS, REJECTED
 from foley.tables.features import EMBEDDINGS
 from foley.tables.report import EMBEDDING_MAP, GALLERY
 from foley.tables.scores import PREDICTIONS, SCORES
-from foley.tables.zero_shot import PARTITION, SYNTHETIC_EMBEDDINGS
+from foley.tables.zero_shot import PARTITION, PROJECTED_EMBEDDINGS, SYNTHETIC_EMBEDDINGS
 
 SCRIPT, IMAGE = "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>'
 RATE = 16_000
@@ -755,6 +755,44 @@ def test_map_reads_shards_and_leaves_excluded_clips_out(experiment: Experiment, 
     found = tables.read(tmp_path / "map.parquet").to_pylist()
     real = {row["item"] for row in found if row["kind"] != "synthetic"}
     assert real == {clip for clip, class_id in experiment.clip_ids() if class_id != 1}
+
+
+def test_map_and_gallery_follow_a_generator_into_a_space_of_its_own(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    """Four dimensions in place of the embedding's; only the lowest seed and the clips' own places count."""
+    clips = sorted(dict(experiment.clip_ids()).items())
+    direction = {class_id: np.eye(4)[number] for number, class_id in enumerate(experiment.unseen)}
+    places = [
+        {
+            "seed": seed, "clip_id": clip, "draw": draw,
+            # Other seeds and draws would send every clip to one corner.
+            "vector": direction.get(class_id, np.full(4, -1.0)) if (seed, draw) == (3, 0) else np.eye(4)[0],
+        }
+        for seed in (3, 4) for clip, class_id in clips for draw in (0, 1)
+    ]  # fmt: skip
+    tables.write(tmp_path / "projected.parquet", PROJECTED_EMBEDDINGS, places)
+    made = [
+        {"seed": seed, "class_id": class_id, "index": 0, "vector": direction[class_id] if seed == 3 else np.ones(4)}
+        for seed in (3, 4) for class_id in experiment.unseen
+    ]  # fmt: skip
+    tables.write(tmp_path / "synthetic.parquet", SYNTHETIC_EMBEDDINGS, made)
+    embedding_map.project_embeddings(
+        tmp_path / "map.parquet",
+        embeddings=experiment.path("embeddings"),
+        partition=experiment.path("partition"),
+        synthetic=tmp_path / "synthetic.parquet",
+        projected=tmp_path / "projected.parquet",
+        classes=experiment.path("classes"),
+        seed=5,
+    )
+    rows = tables.read(tmp_path / "map.parquet").to_pylist()
+    assert {row["item"] for row in rows if row["kind"] == "unseen"} == {c for c, k in clips if k in direction}
+    source = gallery.NearestSource(
+        "vae", tmp_path / "synthetic.parquet", experiment.path("embeddings"), tmp_path / "projected.parquet"
+    )
+    nearest = gallery._nearest_clips(source, dict(clips))
+    assert {class_id: dict(clips)[clip] for class_id, clip in nearest.items()} == {c: c for c in direction}
 
 
 def test_map_keeps_classes_together(experiment: Experiment) -> None:

@@ -8,7 +8,7 @@ import importlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,22 @@ import pytest
 import soundfile
 from project import Project, copy_project, run
 
+from foley.datasets.protocol import RawClip
 from foley.datasets.registry import KINDS
 from foley.runtime.code import load
 from trees import Tree
 
 pytestmark = pytest.mark.workflow
 
-# Where the builder `build_<kind>` of each dataset is; what has no tree of a publisher is tested elsewhere.
+# Where the builder `build_<kind>` of each dataset is, and for some what it is built from (`<kind>_clips`).
 BUILDERS = {
     "trees.sound": ("esc50", "urbansound8k", "fsd50k", "arca23k_fsd", "fsc22", "tau2019"),
     "trees.speech": ("gtzan", "ucf101", "activitynet", "iemocap", "speech_commands", "emodb", "ravdess"),
+    "trees.huggingface": ("huggingface",),
 }
-WITHOUT_PUBLISHER = {"folder", "soundbox", "huggingface"}
+ALL = [(module, kind) for module, kinds in BUILDERS.items() for kind in kinds]
+# What nobody publishes is tested elsewhere.
+WITHOUT_PUBLISHER = {"folder", "soundbox"}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -43,9 +47,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tree]:
     """A tiny tree of each dataset."""
     folder = tmp_path_factory.mktemp("trees")
     return {
-        kind: getattr(importlib.import_module(module), f"build_{kind}")(folder / kind)
-        for module, kinds in BUILDERS.items()
-        for kind in kinds
+        kind: getattr(importlib.import_module(module), f"build_{kind}")(folder / kind) for module, kind in ALL
     }
 
 
@@ -92,10 +94,48 @@ def taken_in(
 
 
 def test_every_kind_is_tested() -> None:
-    assert {kind for kinds in BUILDERS.values() for kind in kinds} | WITHOUT_PUBLISHER == set(KINDS)
+    assert {kind for _, kind in ALL} | WITHOUT_PUBLISHER == set(KINDS)
 
 
-@pytest.mark.parametrize("kind", [kind for kinds in BUILDERS.values() for kind in kinds])
+def facts_of(clips: Iterable[RawClip]) -> dict[str, tuple[Any, ...]]:
+    """What a dataset says of each clip, by its id."""
+    return {
+        clip.clip_id: (
+            *(clip.label, list(clip.labels or (clip.label,)), clip.split, clip.fold),
+            *(clip.recording_id, clip.speaker_id),
+        )
+        for clip in clips
+    }
+
+
+@pytest.mark.parametrize(("module", "kind"), ALL, ids=[kind for _, kind in ALL])
+def test_each_clip_keeps_what_its_dataset_says(
+    taken_in: tuple[Project, str], trees: dict[str, Tree], module: str, kind: str
+) -> None:
+    project, tree = taken_in[0], trees[kind]
+    columns = ("label", "labels", "split", "fold", "recording_id", "speaker_id")
+    taken = {
+        row["clip_id"]: tuple(row[column] for column in columns)
+        for row in project.table(f"results/clips/dataset={kind}/clips.parquet").to_pylist()
+    }
+    refused = {
+        row["clip_id"]: row["label"]
+        for row in project.table(f"results/clips/dataset={kind}/rejected.parquet").to_pylist()
+    }
+    # The tree as it was before it was packed, served, fetched and unpacked.
+    cls: Any = load(KINDS[kind])
+    listed = facts_of(cls(cls.Options(**tree.options)).scan(tree.root))
+    assert len(listed) == tree.clips and not taken.keys() & refused.keys()
+    assert taken == {clip_id: facts for clip_id, facts in listed.items() if clip_id not in refused}
+    assert refused == {clip_id: facts[0] for clip_id, facts in listed.items() if clip_id not in taken}
+    builder = importlib.import_module(module)
+    if hasattr(builder, f"{kind}_clips"):
+        assert listed == facts_of(getattr(builder, f"{kind}_clips")())
+    else:
+        assert module != "trees.sound"
+
+
+@pytest.mark.parametrize("kind", [kind for _, kind in ALL])
 def test_from_the_archives_to_the_card(
     taken_in: tuple[Project, str], trees: dict[str, Tree], kind: str
 ) -> None:

@@ -27,6 +27,7 @@ rule project_embeddings:
         embeddings=embedding_files,
         partition=f"{SPLIT}/partition.parquet",
         synthetic=f"{RUN}/synthetic.parquet",
+        projected=f"{RUN}/projected.parquet",
         classes=f"{CLIPS}/classes.parquet",
     output:
         f"{RUN}/map.parquet",
@@ -49,6 +50,7 @@ rule pick_gallery:
         audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
         clips=f"{CLIPS}/clips.parquet",
         synthetic=lambda wc: shown_files("synthetic.parquet", wc.dataset),
+        projected=lambda wc: shown_files("projected.parquet", wc.dataset),
         embeddings=lambda wc: [
             file
             for embedding, _, _ in shown(wc.dataset)

@@ -10,8 +10,10 @@ with run_job(snakemake) as job:
 
     embeddings = iter([Path(path) for path in snakemake.input.embeddings])
     nearest = [
-        NearestSource(name, Path(made), list(islice(embeddings, files)))
-        for (name, files), made in zip(snakemake.params.methods, snakemake.input.synthetic, strict=True)
+        NearestSource(name, Path(made), list(islice(embeddings, files)), Path(projected))
+        for (name, files), made, projected in zip(
+            snakemake.params.methods, snakemake.input.synthetic, snakemake.input.projected, strict=True
+        )
     ]
     pick_gallery(
         Path(snakemake.output[0]),

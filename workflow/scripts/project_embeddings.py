@@ -12,6 +12,7 @@ with run_job(snakemake) as job:
         embeddings=[Path(path) for path in snakemake.input.embeddings],
         partition=Path(snakemake.input.partition),
         synthetic=Path(snakemake.input.synthetic),
+        projected=Path(snakemake.input.projected),
         classes=Path(snakemake.input.classes),
         seed=snakemake.params.seed,
         max_points=snakemake.params.max_points,

@@ -17,6 +17,8 @@ with run_job(snakemake) as job:
         classes=Path(snakemake.input.classes),
         leaks=Path(snakemake.input.leaks),
         manifest=Path(snakemake.input.manifest),
-        published=compare(Path(snakemake.params.root), snakemake.params.facts["kind"]),
+        published=compare(
+            Path(snakemake.params.root), snakemake.params.facts["kind"], workers=snakemake.threads
+        ),
         provenance=job.provenance,
     )

@@ -6,3 +6,5 @@ ZERO_SHOT_KINDS = {
     "ridge": "foley.classifiers.ridge:Ridge",
     "softmax": "foley.classifiers.softmax:SoftmaxClassifier",
 }
+# Those that know a class by examples alone, and so need synthetic ones of unseen classes.
+BY_EXAMPLE = frozenset({"prototype", "softmax"})

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,48 +38,13 @@ from foley.download.lock import exclusive
 from foley.download.sources import AnySource, HubSource, RemoteFile, Source
 
 __all__ = [
-    "BadArchive", "DownloadError", "Override", "Pending", "WrongContent", "below", "describe", "fetch_source",
-    "identity_of", "missing", "source_from",
+    "BadArchive", "DownloadError", "Pending", "WrongContent", "below", "fetch_source", "identity_of", "missing",
+    "source_from",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 _FORMAT = 1  # of the record of a tree
-
-
-@dataclass(frozen=True)
-class Override:
-    """What the config says otherwise of one file (config: ``datasets.<id>.downloads.<file name>``)."""
-
-    url: str | None = None
-    checksum: str | None = None
-    size_bytes: int | None = None
-
-
-Overrides = Mapping[str, Override | Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file to fetch under the name that its publisher gave it, from wherever the config says."""
-
-    name: str
-    url: str
-    size_bytes: int | None
-    checksum: str | None
-
-    def here(self, archives: Path) -> Path:
-        return archives / self.name
-
-    def left(self, archives: Path) -> int | None:
-        """Bytes still to fetch; None where nobody knows."""
-        if self.here(archives).is_file():
-            return 0
-        if self.size_bytes is None:
-            return None
-        part = part_of(self.here(archives))
-        have = part.stat().st_size if part.is_file() else 0
-        return max(self.size_bytes - have, 0)
 
 
 @dataclass(frozen=True)
@@ -109,42 +74,29 @@ def source_from(data: Mapping[str, Any]) -> AnySource:
 
 def identity_of(source: AnySource) -> dict[str, Any]:
     """What decides whether an unpacked tree is that of ``source``, as plain data; its files' addresses do not."""
-    return _identity(source, _files(source, {}, None))
+    if isinstance(source, HubSource):
+        data = asdict(source)
+        data.pop("size_bytes")
+    else:
+        content = [file.checksum or [file.name, file.size_bytes] for file in _files(source)]
+        data = {"name": source.name, "files": content, "into": source.into, "strip": source.strip}
+    identity: dict[str, Any] = json.loads(json.dumps(data))
+    return identity
 
 
-def missing(
-    source: AnySource, archives: Path, *, overrides: Overrides | None = None, mirror: str | None = None
-) -> list[Pending]:
+def missing(source: AnySource, archives: Path) -> list[Pending]:
     """Files of a source that are neither whole in ``archives`` nor put there by hand."""
     if isinstance(source, HubSource):
         size = source.size_bytes
         name = f"{source.repo}@{source.revision[:12]}"
-        page = hub.page_of(source.repo, source.revision, mirror)
+        page = hub.page_of(source.repo, source.revision)
         return [Pending(name, page, size, size, _snapshot_folder(archives, source))]
-    files = _files(source, overrides or {}, mirror)
     return [
         Pending(
-            file.name, without_secrets(file.url), file.size_bytes, file.left(archives), file.here(archives)
+            file.name, without_secrets(file.url), file.size_bytes, _left(file, archives), archives / file.name
         )
-        for file in files
-        if not file.here(archives).is_file()
-    ]
-
-
-def describe(
-    sources: Iterable[AnySource],
-    archives: Path,
-    root: Path,
-    *,
-    overrides: Overrides | None = None,
-    mirror: str | None = None,
-) -> list[str]:
-    """One line a file that is still to be fetched for the tree at ``root``: name, size, URL and place."""
-    return [
-        str(pending)
-        for source in sources
-        if _Tree(root, source.name).record(_identity(source, _files(source, overrides or {}, mirror))) is None
-        for pending in missing(source, archives, overrides=overrides, mirror=mirror)
+        for file in _files(source)
+        if not (archives / file.name).is_file()
     ]
 
 
@@ -155,9 +107,6 @@ def fetch_source(
     root: Path,
     archives: Path,
     title: str,
-    overrides: Overrides | None = None,
-    mirror: str | None = None,
-    keep_archives: bool = False,
     offline: bool = False,
     provenance: Mapping[str, Any] | None = None,
     patience: Patience = PATIENCE,
@@ -170,9 +119,6 @@ def fetch_source(
 
     Args:
         title: the dataset's name, for messages.
-        overrides: other URLs, checksums or sizes, by file name.
-        mirror: base URL under which all files lie by their names; for the hub, one that speaks its API.
-        keep_archives: leave downloaded archives where they are.
         offline: open no connection (also FOLEY_OFFLINE=1 or HF_HUB_OFFLINE=1).
 
     Raises:
@@ -181,17 +127,16 @@ def fetch_source(
     """
     if not source.name or source.name != Path(source.name).name or source.name.startswith("."):
         raise DownloadError(f"{title}: {source.name!r} cannot name a source: it becomes a part of a path")
-    files = _files(source, overrides or {}, mirror)
-    job = _Fetch(source, files, root, archives, title, keep_archives, is_offline(offline), patience)
+    job = _Fetch(source, root, archives, title, is_offline(offline), patience)
     with job.locks():
-        record = job.tree.record(_identity(source, files))
+        record = job.tree.record(identity_of(source))
         if record is not None:
             log.info(
                 "%s: %s is unpacked at %s; delete %s to fetch it anew",
                 title, source.name, root / source.into, job.tree.record_path,
             )  # fmt: skip
         elif isinstance(source, HubSource):
-            record = job.fetch_snapshot(source, mirror)
+            record = job.fetch_snapshot(source)
         else:
             record = job.fetch_files(source)
         job.tidy()
@@ -204,11 +149,9 @@ class _Fetch:
     """One call's work, under its locks."""
 
     source: AnySource
-    files: list[_File]
     root: Path
     archives: Path
     title: str
-    keep_archives: bool
     offline: bool
     patience: Patience
 
@@ -226,9 +169,10 @@ class _Fetch:
     def locks(self) -> ExitStack:
         """The tree's lock, then those of the archives, always in one order."""
         stack = ExitStack()
-        names = sorted(file.name for file in self.files)
         if isinstance(self.source, HubSource):
             names = [_snapshot_folder(self.archives, self.source).name]
+        else:
+            names = sorted(file.name for file in _files(self.source))
         try:
             what = f"{self.source.name} of {self.title}"
             stack.enter_context(exclusive(self.tree.state / f"{self.source.name}.lock", what))
@@ -242,12 +186,12 @@ class _Fetch:
     # Archives and plain files
 
     def fetch_files(self, source: Source) -> dict[str, Any]:
-        files = self.files
+        files = _files(source)
         self.tree.clear_staging()
         self._refuse_missing(source, files)
         self._need_room(source, files)
         digests = [self._obtain(file) for file in files]
-        paths = [file.here(self.archives) for file in files]
+        paths = [self.archives / file.name for file in files]
         if archive_kind(paths[-1].name) is None:
             if len(paths) > 1:
                 raise DownloadError(
@@ -277,34 +221,36 @@ class _Fetch:
         self.tree.clear_staging()
         if isinstance(self.source, HubSource):
             folder = _snapshot_folder(self.archives, self.source)
-            if not self.keep_archives and _ours(folder).exists():
+            if _ours(folder).exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 _ours(folder).unlink()
             return
-        for path in (file.here(self.archives) for file in self.files):
-            if not self.keep_archives and (_check_note(path) or {}).get("downloaded"):
+        for path in (self.archives / file.name for file in _files(self.source)):
+            if (_check_note(path) or {}).get("downloaded"):
                 path.unlink()
             if not path.exists():
                 _check_note_path(path).unlink(missing_ok=True)
 
-    def _refuse_missing(self, source: Source, files: Sequence[_File]) -> None:
+    def _refuse_missing(self, source: Source, files: Sequence[RemoteFile]) -> None:
         for file in files:
             check_url(file.url)
             check_checksum(file.checksum, file.name)
         if not self.offline:
             return
         lacking = [
-            f for f in files if not f.here(self.archives).is_file() and not f.url.lower().startswith("file:")
+            f
+            for f in files
+            if not (self.archives / f.name).is_file() and not f.url.lower().startswith("file:")
         ]
         if lacking:
-            listed = "; ".join(by_hand(f.url, f.here(self.archives), f.size_bytes) for f in lacking)
+            listed = "; ".join(by_hand(f.url, self.archives / f.name, f.size_bytes) for f in lacking)
             raise DownloadError(
                 f"{self.title}: {source.name} is not here and Foley is offline; on a machine with network access "
                 f"{listed}"
             )
 
-    def _need_room(self, source: Source, files: Sequence[_File]) -> None:
-        fetch = sum(file.left(self.archives) or 0 for file in files)
+    def _need_room(self, source: Source, files: Sequence[RemoteFile]) -> None:
+        fetch = sum(_left(file, self.archives) or 0 for file in files)
         if archive_kind(files[-1].name) is None and _device(self.archives) == _device(self.root):
             unpacked = 0  # a plain file is linked into the tree
         else:
@@ -313,9 +259,9 @@ class _Fetch:
         what = f"{self.title}: {source.name} ({readable(fetch)} to download, {readable(unpacked)} to unpack)"
         need_space({self.archives: fetch, self.root: unpacked}, what)
 
-    def _obtain(self, file: _File) -> str:
+    def _obtain(self, file: RemoteFile) -> str:
         """Have the checked file in `archives`; its SHA-256."""
-        path = file.here(self.archives)
+        path = self.archives / file.name
         if path.is_file():
             known = _check_note(path)
             wanted = [file.size_bytes, file.checksum]
@@ -366,7 +312,7 @@ class _Fetch:
 
     # Snapshots of the hub
 
-    def fetch_snapshot(self, source: HubSource, mirror: str | None) -> dict[str, Any]:
+    def fetch_snapshot(self, source: HubSource) -> dict[str, Any]:
         self.tree.clear_staging()
         folder = _snapshot_folder(self.archives, source)
         if not folder.exists():
@@ -378,7 +324,6 @@ class _Fetch:
             source.patterns,
             folder,
             size_bytes=source.size_bytes,
-            mirror=mirror,
             offline=self.offline,
             room=lambda size: need_space({self.archives: size}, f"downloading {source.name} of {self.title}"),
             patience=self.patience,
@@ -389,7 +334,7 @@ class _Fetch:
             staged = self.tree.staging / file.path
             staged.parent.mkdir(parents=True, exist_ok=True)
             _link_or_copy(folder / file.path, staged)
-        page = hub.page_of(source.repo, source.revision, mirror)
+        page = hub.page_of(source.repo, source.revision)
         facts = [{"name": f.path, "url": page, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in files]
         unpacked = Unpacked([(f.path, f.size_bytes) for f in files])
         return self._settle(unpacked, {"repo": source.repo, "revision": source.revision, "files": facts})
@@ -402,7 +347,7 @@ class _Fetch:
         members = [(os.path.normpath(os.path.join(self.source.into, path)), n) for path, n in unpacked.files]
         record = {
             "format": _FORMAT,
-            "identity": _identity(self.source, self.files),
+            "identity": identity_of(self.source),
             "title": self.title,
             "source": self.source.name,
             "into": self.source.into,
@@ -469,37 +414,24 @@ class _Tree:
         return [path for path, _ in earlier["members"] if path not in members and path not in others]
 
 
-def _identity(source: AnySource, files: Sequence[_File]) -> dict[str, Any]:
-    """What decides whether an unpacked tree is that of a source; where its files came from does not."""
-    if isinstance(source, HubSource):
-        data = asdict(source)
-        data.pop("size_bytes")
-    else:
-        content = [file.checksum or [file.name, file.size_bytes] for file in files]
-        data = {"name": source.name, "files": content, "into": source.into, "strip": source.strip}
-    identity: dict[str, Any] = json.loads(json.dumps(data))
-    return identity
-
-
-def _files(source: AnySource, overrides: Overrides, mirror: str | None) -> list[_File]:
-    """The files of a source as the config wants them; none for one of the hub."""
-    files: list[_File] = []
-    if isinstance(source, HubSource):
-        return files
+def _files(source: Source) -> tuple[RemoteFile, ...]:
+    """The files of a source, each with a name that it can be kept under."""
     for file in source.files:
-        if file.name in ("", ".", "..") or "\\" in file.name:
-            raise DownloadError(f"{without_secrets(file.url)} has no file name at its end")
-        given = overrides.get(file.name) or Override()
-        other = given if isinstance(given, Override) else Override(**given)
-        files.append(
-            _File(
-                file.name,
-                other.url or (below(mirror, file.name) if mirror else file.url),
-                file.size_bytes if other.size_bytes is None else other.size_bytes,
-                other.checksum or file.checksum,
-            )
-        )
-    return files
+        if file.name in ("", ".", "..") or "/" in file.name or "\\" in file.name:
+            raise DownloadError(f"{without_secrets(file.url)}: {file.name!r} cannot name a file")
+    return source.files
+
+
+def _left(file: RemoteFile, archives: Path) -> int | None:
+    """Bytes still to fetch; None where nobody knows."""
+    path = archives / file.name
+    if path.is_file():
+        return 0
+    if file.size_bytes is None:
+        return None
+    part = part_of(path)
+    have = part.stat().st_size if part.is_file() else 0
+    return max(file.size_bytes - have, 0)
 
 
 def below(mirror: str, name: str) -> str:

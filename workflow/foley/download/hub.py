@@ -39,14 +39,14 @@ class HubFile:
     git_blob: str | None
 
 
-def endpoint_of(mirror: str | None = None) -> str:
-    """Base URL of the hub: a mirror that speaks its API, else HF_ENDPOINT, else the public one."""
-    return (mirror or os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
+def endpoint_of() -> str:
+    """Base URL of the hub: HF_ENDPOINT (a mirror that speaks its API), else the public one."""
+    return (os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
 
 
-def page_of(repo: str, revision: str, mirror: str | None = None) -> str:
+def page_of(repo: str, revision: str) -> str:
     """Where a person looks at the files of a revision."""
-    return f"{without_secrets(endpoint_of(mirror))}/datasets/{repo}/tree/{revision}"
+    return f"{without_secrets(endpoint_of())}/datasets/{repo}/tree/{revision}"
 
 
 def check_revision(repo: str, revision: str) -> None:
@@ -75,7 +75,6 @@ def fetch_snapshot(
     folder: Path,
     *,
     size_bytes: int | None = None,
-    mirror: str | None = None,
     offline: bool = False,
     room: Callable[[int], None] = lambda count: None,
     patience: Patience = PATIENCE,
@@ -86,7 +85,6 @@ def fetch_snapshot(
 
     Args:
         size_bytes: for messages, where no listing can be had.
-        mirror: base URL that speaks the hub's API, instead of HF_ENDPOINT.
         offline: open no connection.
         room: called with the number of bytes still to fetch, before that starts.
 
@@ -98,7 +96,7 @@ def fetch_snapshot(
     # It logs every URL that it asks for, and the hub redirects to signed ones.
     for name in ("httpx", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return _Snapshot(repo, revision, patterns, folder, size_bytes, endpoint_of(mirror), patience).fetch(
+    return _Snapshot(repo, revision, patterns, folder, size_bytes, endpoint_of(), patience).fetch(
         offline, room
     )
 
@@ -314,7 +312,7 @@ class _Snapshot:
                 return f"{self.host} answered {status} for {self.what}; {self.remedy}", None
             case errors.FileMetadataError():
                 return (
-                    f"{self.host} does not answer like a Hugging Face hub: check HF_ENDPOINT or the `mirror`",
+                    f"{self.host} does not answer like a Hugging Face hub: check HF_ENDPOINT",
                     None,
                 )
             case httpx2.TransportError() | ConnectionError() | TimeoutError():

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from foley import config as configuration
-from foley.classifiers.registry import ZERO_SHOT_KINDS
+from foley.classifiers.registry import BY_EXAMPLE, ZERO_SHOT_KINDS
 from foley.encoders.registry import PRETRAINED_KINDS, TRAINED_KINDS
 from foley.encoders.weights import PINNED, without_secrets
 from foley.features.registry import KINDS as FEATURE_KINDS
@@ -148,9 +148,7 @@ class Plan:
                 | ({"weights": self.weights_shown(e)} if self.config.embeddings[e].weights else {})
                 for e in study.embeddings
             },
-            "class_vectors": {
-                v: self._vectors_shown(v) for v in study.class_vectors
-            },
+            "class_vectors": {v: self._vectors_shown(v) for v in study.class_vectors},
             "methods": {
                 m: self.config.methods[m].model_dump(mode="json", exclude_defaults=True)
                 for m in study.methods
@@ -167,6 +165,9 @@ class Plan:
             raise ConfigError(
                 "config: nothing to do: name datasets in `zero_shot.datasets` or `report.datasets`"
             )
+        if not self.datasets:
+            reasons = "; ".join(f"{dataset}: {reason}" for dataset, reason in self.data.left_out.items())
+            raise ConfigError(f"config: nothing to do: every dataset is `optional` and left out. {reasons}")
         if not study.datasets:
             return
         for dataset in study.datasets:
@@ -197,6 +198,11 @@ class Plan:
                 need_file(entry.path, f"class_vectors.{vectors}.path", "word vectors in word2vec format")
         for method in study.methods:
             chosen = self.config.methods[method]
+            if chosen.generator is None and chosen.classifier in BY_EXAMPLE:
+                raise ConfigError(
+                    f"config: `methods.{method}.classifier` is `{chosen.classifier}`, which knows a class by examples; "
+                    "give the method a `generator`"
+                )
             generator = self.generator_target(method)
             if generator is not None:
                 check_options(

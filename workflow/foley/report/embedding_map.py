@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from foley import tables
+from foley.report.places import iter_places
 from foley.runtime.seeds import derive
 from foley.tables.classes import CLASSES
 from foley.tables.report import EMBEDDING_MAP
@@ -31,6 +31,7 @@ def project_embeddings(
     embeddings: Path | Sequence[Path],
     partition: Path,
     synthetic: Path,
+    projected: Path | None = None,
     classes: Path,
     seed: int,
     max_points: int = 2000,
@@ -46,6 +47,7 @@ def project_embeddings(
         embeddings: EMBEDDINGS of the dataset, one table or its shards; windows of a clip are averaged.
         partition: PARTITION of the split: which clip is seen or unseen.
         synthetic: SYNTHETIC_EMBEDDINGS of the experiment.
+        projected: PROJECTED_EMBEDDINGS of the experiment; where it has rows, clips lie where those say.
         classes: CLASSES of the dataset, for the names.
         seed: Seed of the sample and of t-SNE.
         max_points: Most points in the map.
@@ -66,7 +68,7 @@ def project_embeddings(
     kinds = {"unseen": real, "seen": _thin(seen, max(max_points - len(made) - len(real), 0), seed, "seen")}
 
     wanted = [clip for chosen in kinds.values() for clip in chosen]
-    vectors = _clip_embeddings(shards, wanted)
+    vectors = _clip_embeddings(shards, projected, wanted)
     rows = [("synthetic", item, items[item]) for item in made]
     parts = [points[item] for item in made]
     for kind, chosen in kinds.items():
@@ -142,22 +144,22 @@ def _thin(items: Mapping[str, int], budget: int, seed: int, kind: str) -> dict[s
     return chosen
 
 
-def _clip_embeddings(shards: Sequence[Path], clips: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+def _clip_embeddings(
+    shards: Sequence[Path], projected: Path | None, clips: list[str]
+) -> dict[str, np.ndarray[Any, Any]]:
     """Mean over the windows of each wanted clip; streams the tables."""
-    wanted = pa.array(sorted(set(clips)), pa.string())
+    wanted = set(clips)
     sums: dict[str, np.ndarray[Any, Any]] = {}
     windows: dict[str, int] = {}
-    for path in shards:
-        for batch in tables.iter_batches(path, ["clip_id", "vector"], batch_size=4096):
-            batch = batch.filter(pc.is_in(batch["clip_id"], value_set=wanted))
-            vectors = tables.to_matrix(batch["vector"])
-            for clip, vector in zip(batch["clip_id"].to_pylist(), vectors, strict=True):
+    for names, vectors in iter_places(shards, projected):
+        for clip, vector in zip(names, vectors, strict=True):
+            if clip in wanted:
                 sums[clip] = sums.get(clip, 0.0) + vector.astype(np.float64)
                 windows[clip] = windows.get(clip, 0) + 1
-    lacking = [clip for clip in wanted.to_pylist() if clip not in sums]
+    lacking = sorted(clip for clip in wanted if clip not in sums)
     if lacking:
-        names = ", ".join(map(str, shards))
-        raise ValueError(f"{names}: no embedding of {len(lacking)} clips, for example {lacking[0]!r}")
+        names_of = ", ".join(map(str, shards))
+        raise ValueError(f"{names_of}: no embedding of {len(lacking)} clips, for example {lacking[0]!r}")
     return {clip: (total / windows[clip]).astype(np.float32) for clip, total in sums.items()}
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import soundfile as sf
 
 from foley import tables
+from foley.report.places import has_own_space, iter_places
 from foley.runtime.seeds import derive
 from foley.tables.clips import CLIPS
 from foley.tables.report import GALLERY
@@ -37,11 +38,13 @@ class NearestSource:
         method: Generator, as named in the config.
         synthetic: SYNTHETIC_EMBEDDINGS that it made.
         embeddings: EMBEDDINGS of the real clips from the same encoder, one table or its shards.
+        projected: PROJECTED_EMBEDDINGS of the experiment; where it has rows, clips lie where those say.
     """
 
     method: str
     synthetic: Path
     embeddings: Path | Sequence[Path]
+    projected: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,11 @@ def _pick_nearest(clips: Sequence[Mapping[str, Any]], sources: Sequence[NearestS
 
 def _nearest_clips(source: NearestSource, known: Container[str]) -> dict[int, str]:
     """Class -> clip with the highest cosine to the class's mean synthetic embedding; streams the clips."""
-    synthetic = tables.read(source.synthetic, SYNTHETIC_EMBEDDINGS, ["class_id", "vector"])
+    synthetic = tables.read(source.synthetic, SYNTHETIC_EMBEDDINGS, ["seed", "class_id", "vector"])
     if not synthetic.num_rows:
         return {}
+    if has_own_space(source.projected):  # each seed has another one
+        synthetic = synthetic.filter(pc.equal(synthetic["seed"], pc.min(synthetic["seed"])))
     of = synthetic["class_id"].to_numpy()
     vectors = tables.to_matrix(synthetic["vector"])
     ids = np.unique(of)
@@ -158,14 +163,12 @@ def _nearest_clips(source: NearestSource, known: Container[str]) -> dict[int, st
     best = np.full(len(ids), -np.inf)
     clip = [""] * len(ids)
     shards = [source.embeddings] if isinstance(source.embeddings, Path) else source.embeddings
-    for shard in shards:
-        for batch in tables.iter_batches(shard, ["clip_id", "vector"], batch_size=4096):
-            names = batch["clip_id"].to_pylist()
-            similarity = _unit(tables.to_matrix(batch["vector"])) @ centres.T
-            similarity[[name not in known for name in names]] = -np.inf
-            for number, row in enumerate(similarity.argmax(axis=0)):
-                if similarity[row, number] > best[number]:
-                    best[number], clip[number] = similarity[row, number], names[row]
+    for names, places in iter_places(shards, source.projected):
+        similarity = _unit(places) @ centres.T
+        similarity[[name not in known for name in names]] = -np.inf
+        for number, row in enumerate(similarity.argmax(axis=0)):
+            if similarity[row, number] > best[number]:
+                best[number], clip[number] = similarity[row, number], names[row]
     return {int(class_id): name for class_id, name in zip(ids, clip, strict=True) if name}
 
 
