@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from foley.runtime import device
+from foley.runtime.memory import keep_freed_memory
 
 T = TypeVar("T")
 log = logging.getLogger("foley")
@@ -145,6 +146,7 @@ def run_job(snakemake: Any) -> Iterator[Job]:
     logging.captureWarnings(True)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(job.threads)
+    keep_freed_memory()
     _die_with_the_workflow()
     held = None
     try:
