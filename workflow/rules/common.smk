@@ -2,7 +2,6 @@
 #
 # Nothing here reads data: it decides which jobs exist. Errors in the config end here, before any job starts.
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ LIBRARY_ROOT = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(LIBRARY_ROOT))
 
 from foley.config import ConfigError
+from foley.download.http import go_offline
 from foley.plan import Plan
 from foley.runtime import lock
 from foley.runtime.code import code_hash, use_library_in_jobs
@@ -43,8 +43,7 @@ if workflow.exec_mode == ExecMode.DEFAULT:
         print(f"foley: {line}" if not line.startswith(" ") else line, file=sys.stderr)
 
 if P.config.offline:
-    # What opens connections asks these, in jobs as well: they read this file, too.
-    os.environ["FOLEY_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    go_offline()  # in jobs as well: they read this file, too
 
 RESULTS = P.config.results
 CACHE = P.config.cache

@@ -51,6 +51,7 @@ class Patience:
 
 
 PATIENCE = Patience()
+_OFFLINE_KEYS = ("FOLEY_OFFLINE", "HF_HUB_OFFLINE")
 
 
 def without_secrets(url: str) -> str:
@@ -59,9 +60,15 @@ def without_secrets(url: str) -> str:
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def go_offline() -> None:
+    """Let this process and those that it starts open no connection."""
+    for key in _OFFLINE_KEYS:
+        os.environ[key] = "1"
+
+
 def is_offline(offline: bool = False) -> bool:
     """Whether no connection may be opened: asked for, or FOLEY_OFFLINE or HF_HUB_OFFLINE set to something true."""
-    values = (os.environ.get(key, "") for key in ("FOLEY_OFFLINE", "HF_HUB_OFFLINE"))
+    values = (os.environ.get(key, "") for key in _OFFLINE_KEYS)
     return offline or any(value.lower() not in ("", "0", "no", "off", "false") for value in values)
 
 
