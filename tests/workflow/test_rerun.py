@@ -14,7 +14,7 @@ pytestmark = pytest.mark.workflow
 
 # What hangs on every score.
 SUMMARIES = ["collect_scores", "compare_methods", "write_report"]
-METHODS = ("ale", "ddpm", "zerodiffusion")
+METHODS = ("ale", "zerodiffusion", "ddpm", "cada_vae", "gaussian_process")
 
 
 def generated_by(method: str) -> list[str]:
@@ -25,8 +25,8 @@ def generated_by(method: str) -> list[str]:
 
 def after_clips(*methods: str) -> list[str]:
     """What hangs on a dataset's table of clips."""
-    rules = ["describe_classes", "embed_classes", "partition_clips", "pick_gallery", "score_references"]
-    jobs = [*rules, "train_encoder", *SUMMARIES]
+    rules = ["check_leaks", "describe_classes", "embed_classes", "partition_clips", "pick_gallery"]
+    jobs = [*rules, "score_references", "write_dataset_card", "train_encoder", *SUMMARIES]
     for method in methods:
         jobs += generated_by(method) if method != "ale" else ["classify_unseen ale", "score_method ale"]
     return jobs
