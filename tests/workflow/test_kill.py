@@ -127,7 +127,7 @@ def test_killed_runs_go_on(finished: Project, soundbox: Project, rule: str, seed
 )
 def test_jobs_end_with_their_run(soundbox: Project, before: str, pause_s: float) -> None:
     """Wherever a job is when the run is killed, it ends and leaves its outputs alone."""
-    remove(soundbox, "train_encoder")
+    shutil.rmtree(soundbox.path(TRAINING).parents[2])
     indent = " " * (len(before) - len(before.lstrip()))
     pause = f"{indent}open('here', 'w').close(); __import__('time').sleep({pause_s})\n"
     soundbox.insert("workflow/scripts/train_encoder.py", before, pause)
@@ -144,7 +144,7 @@ def test_jobs_end_with_their_run(soundbox: Project, before: str, pause_s: float)
 
 
 def test_a_second_run_in_the_same_folder_is_refused(soundbox: Project) -> None:
-    remove(soundbox, "train_encoder")
+    shutil.rmtree(soundbox.path(TRAINING).parents[2])
     target = TRAINING
     with started(soundbox, target) as (process, log):
         await_job(process, log, "train_encoder")
@@ -159,7 +159,7 @@ def test_a_second_run_in_the_same_folder_is_refused(soundbox: Project) -> None:
 
 def test_an_interrupted_run_ends_its_jobs(soundbox: Project) -> None:
     """Ctrl-C, as a terminal sends it: to the whole process group."""
-    remove(soundbox, "train_encoder")
+    shutil.rmtree(soundbox.path(TRAINING).parents[2])
     with started(soundbox, TRAINING) as (process, log):
         await_job(process, log, "train_encoder")
         os.killpg(process.pid, signal.SIGINT)
