@@ -29,7 +29,7 @@ LIGHT = {
     "foley.datasets.index": "numpy, pyarrow.parquet",
     "foley.datasets.ingest": "numpy, pyarrow.parquet, soundfile, soxr",
     "foley.studies.partition": "numpy, pyarrow.parquet",
-    "foley.studies.zero_shot": "numpy, pyarrow.parquet",
+    "foley.studies.zero_shot.compare": "numpy, pyarrow.parquet",
 }
 
 

@@ -25,18 +25,12 @@ from foley.generators.embedding.cada_vae import CADAVAE, CADAVAEOptions
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
 from foley.studies.partition import ClassSplit, partition_clips, random_splits, read_splits
-from foley.studies.zero_shot import (
-    Experiment,
-    classify,
-    compare_methods,
-    generate_embeddings,
-    load_experiment,
-    read_predictions,
-    read_projected,
-    read_synthetic,
-    score_method,
-    score_references,
-)
+from foley.studies.zero_shot.classify import classify
+from foley.studies.zero_shot.compare import compare_methods
+from foley.studies.zero_shot.experiment import Experiment, load_experiment
+from foley.studies.zero_shot.generate import generate_embeddings, read_projected, read_synthetic
+from foley.studies.zero_shot.predictions import read_predictions
+from foley.studies.zero_shot.score import score_method, score_references
 from foley.tables.classes import CLASS_VECTORS
 from foley.tables.clips import CLIPS
 from foley.tables.features import EMBEDDINGS

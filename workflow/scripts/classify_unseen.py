@@ -9,7 +9,9 @@ with run_job(snakemake) as job:
 
     from foley.options import parse_options
     from foley.runtime.code import load
-    from foley.studies.zero_shot import classify, load_experiment, read_projected, read_synthetic
+    from foley.studies.zero_shot.classify import classify
+    from foley.studies.zero_shot.experiment import load_experiment
+    from foley.studies.zero_shot.generate import read_projected, read_synthetic
 
     torch.set_num_threads(snakemake.threads)
     kind = load(snakemake.params.classifier)

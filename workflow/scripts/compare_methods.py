@@ -5,7 +5,7 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.studies.zero_shot import compare_methods
+    from foley.studies.zero_shot.compare import compare_methods
 
     compare_methods(
         Path(snakemake.output[0]),

@@ -9,7 +9,8 @@ with run_job(snakemake) as job:
 
     from foley.options import parse_options
     from foley.runtime.code import load
-    from foley.studies.zero_shot import generate_embeddings, load_experiment
+    from foley.studies.zero_shot.experiment import load_experiment
+    from foley.studies.zero_shot.generate import generate_embeddings
 
     torch.set_num_threads(snakemake.threads)
     kind = load(snakemake.params.generator)

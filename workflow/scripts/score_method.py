@@ -5,7 +5,7 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.studies.zero_shot import score_method
+    from foley.studies.zero_shot.score import score_method
 
     score_method(
         Path(snakemake.output[0]),

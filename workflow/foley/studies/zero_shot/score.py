@@ -1,0 +1,167 @@
+"""What is measured of one method in one split, with intervals over recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foley import tables
+from foley.metrics import classification as metric
+from foley.metrics.bootstrap import Resamples, interval, resample_recordings
+from foley.studies.zero_shot.predictions import CONVENTIONAL, GENERALISED, Predicted, read_predictions
+from foley.tables.scores import SCORES
+from foley.tables.zero_shot import PARTITION
+
+STUDY = "zero_shot"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity of one method in one split: per seed [seeds], and its bootstrap draws (mean over seeds)."""
+
+    per_seed: np.ndarray
+    draws: np.ndarray
+    n: int
+
+
+def resamples_of(
+    clip_ids: np.ndarray, recording_of: Mapping[str, str], split: str, draws: int, seed: int
+) -> Resamples:
+    # The same draws for every method of a split: differences are then paired.
+    return resample_recordings(
+        np.array([recording_of[c] for c in clip_ids]), draws, seed, split, len(clip_ids)
+    )
+
+
+def measure(
+    path: Path, recording_of: Mapping[str, str], draws: int, seed: int
+) -> tuple[Predicted, dict[str, Measured]]:
+    """Everything measured of one file of predictions, by metric."""
+    plain = read_predictions(path, CONVENTIONAL)
+    known = np.unique(plain.truth)
+    resamples = resamples_of(plain.clip_ids, recording_of, plain.labels["split"], draws, seed)
+    correct = plain.correct
+    n = len(plain.truth)
+    found = {
+        "accuracy": Measured(metric.accuracy(correct), metric.accuracy_draws(correct, resamples), n),
+        "accuracy_macro": Measured(
+            np.nanmean(metric.recalls(correct, plain.truth, known), axis=1),
+            np.nanmean(metric.recall_draws(correct, plain.truth, known, resamples), axis=1),
+            n,
+        ),
+    }
+    general = read_predictions(path, GENERALISED)
+    resamples = resamples_of(general.clip_ids, recording_of, general.labels["split"], draws, seed)
+    sides: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, side in (("accuracy_seen", ~general.is_unseen), ("accuracy_unseen", general.is_unseen)):
+        if not side.any():  # every seen class has a single recording, which trains
+            continue
+        part = Resamples(resamples.weights, resamples.recording[side])
+        classes = np.unique(general.truth[side])
+        per_seed = np.nanmean(metric.recalls(general.correct[:, side], general.truth[side], classes), axis=1)
+        drawn = metric.macro_draws_per_seed(general.correct[:, side], general.truth[side], classes, part)
+        sides[name] = (per_seed, drawn)
+        found[name] = Measured(per_seed, drawn.mean(axis=0), int(side.sum()))
+    if len(sides) == 2:
+        (seen, seen_draws), (unseen, unseen_draws) = sides["accuracy_seen"], sides["accuracy_unseen"]
+        found["harmonic_mean"] = Measured(
+            metric.harmonic_mean(seen, unseen),
+            metric.harmonic_mean(seen_draws, unseen_draws).mean(axis=0),
+            len(general.truth),
+        )
+    return plain, found
+
+
+def score_row(
+    labels: Mapping[str, str], metric_name: str, value: float, n: int, **more: Any
+) -> dict[str, Any]:
+    return {"study": STUDY, "fold": None, "seed": None, "class_id": None, "low": None, "high": None} | {
+        **labels,
+        "metric": metric_name,
+        "value": None if np.isnan(value) else float(value),
+        "n": int(n),
+        **more,
+    }
+
+
+def summary_rows(
+    labels: Mapping[str, str], name: str, seeds: Sequence[int], measured: Measured
+) -> list[dict[str, Any]]:
+    low, high = interval(measured.draws)
+    rows = [score_row(labels, name, measured.per_seed.mean(), measured.n, low=low, high=high)]
+    rows += [
+        score_row(labels, name, value, measured.n, seed=seed)
+        for seed, value in zip(seeds, measured.per_seed, strict=True)
+    ]
+    if len(seeds) > 1:
+        rows.append(score_row(labels, f"{name}_seed_std", measured.per_seed.std(ddof=1), len(seeds)))
+    return rows
+
+
+def recordings_of(partition: Path) -> dict[str, str]:
+    table = tables.read(partition, PARTITION, columns=["clip_id", "recording_id"])
+    return dict(zip(table["clip_id"].to_pylist(), table["recording_id"].to_pylist(), strict=True))
+
+
+def score_method(
+    output: Path,
+    *,
+    predictions: Path,
+    partition: Path,
+    draws: int,
+    seed: int,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """One method in one split: overall rows with intervals, a row per seed, and rows per class."""
+    recording_of = recordings_of(partition)
+    plain, found = measure(predictions, recording_of, draws, seed)
+    rows = [row for name, m in found.items() for row in summary_rows(plain.labels, name, plain.seeds, m)]
+    known = np.unique(plain.truth)
+    resamples = resamples_of(plain.clip_ids, recording_of, plain.labels["split"], draws, seed)
+    recall = metric.recalls(plain.correct, plain.truth, known).mean(axis=0)
+    recall_draws = metric.recall_draws(plain.correct, plain.truth, known, resamples)
+    precision = metric.precisions(plain.correct, plain.said, known)
+    for number, class_id in enumerate(known):
+        n = int((plain.truth == class_id).sum())
+        low, high = interval(recall_draws[:, number])
+        rows.append(
+            score_row(plain.labels, "recall", recall[number], n, class_id=int(class_id), low=low, high=high)
+        )
+        said = precision[:, number]
+        said = said[np.isfinite(said)]
+        # A class that was never predicted has no precision: an empty value, not a zero.
+        rows.append(
+            score_row(
+                plain.labels,
+                "precision",
+                float(said.mean()) if len(said) else float("nan"),
+                n,
+                class_id=int(class_id),
+            )
+        )
+    tables.write(output, SCORES, rows, provenance)
+
+
+def score_references(
+    output: Path, *, partition: Path, dataset: str, split: str, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """What needs no training: chance (one class in U), and always saying the commonest unseen class."""
+    table = tables.read(partition, PARTITION, columns=["class_id", "role"])
+    unseen = np.array(
+        [
+            c
+            for c, r in zip(table["class_id"].to_pylist(), table["role"].to_pylist(), strict=True)
+            if r == "unseen"
+        ]
+    )
+    counts = np.unique(unseen, return_counts=True)[1]
+    labels = {"dataset": dataset, "split": split, "variant": ""}
+    rows = [
+        score_row({**labels, "method": "chance"}, "accuracy", 1 / len(counts), len(unseen)),
+        score_row({**labels, "method": "majority"}, "accuracy", counts.max() / len(unseen), len(unseen)),
+    ]
+    tables.write(output, SCORES, rows, provenance)
