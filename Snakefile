@@ -17,6 +17,7 @@ include: "workflow/rules/classes.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/zero_shot.smk"
+include: "workflow/rules/zero_shot_questions.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.covariance import ledoit_wolf
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
 from torch.nn import functional
 
 from foley.classifiers.protocol import ZeroShotData
-from foley.classifiers.prototype import Prototype, PrototypeOptions
-from foley.generators.embedding.gaussian_process import GaussianProcess, GaussianProcessOptions, _Process
+from foley.classifiers.prototype import Prototype, PrototypeOptions, best_constant
+from foley.classifiers.registry import ZERO_SHOT_KINDS
+from foley.generators.embedding.gaussian_process import (
+    GaussianProcess,
+    GaussianProcessOptions,
+    Process,
+    Setting,
+)
 from foley.generators.embedding.protocol import SeenData
+from foley.generators.registry import EMBEDDING_KINDS
+from foley.metrics.classification import harmonic_mean
+from foley.options import parse_options
+from foley.studies.zero_shot.experiment import Experiment
+from foley.studies.zero_shot.selection import held_out_accuracy
 from foley.training.covariance import shrunk_covariance, whitening
+from foley.training.held_out_classes import class_means, hold_out_classes
 from seen_unseen import seeds_alone_equal_seeds_together, world
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def fixed(scale: float = 1.0, noise: float = 0.1, **more: object) -> GaussianProcessOptions:
@@ -28,7 +47,7 @@ def test_process_is_the_textbooks() -> None:
     vectors = torch.randn(9, 4, generator=generator, dtype=torch.float64)
     means = torch.randn(9, 6, generator=generator, dtype=torch.float64)
     asked = torch.randn(3, 4, generator=generator, dtype=torch.float64)
-    process = _Process.of(vectors, means, 0.7, 0.2)
+    process = Process.of(vectors, means, Setting("radial", 0.7, 0.2))
     found, variance = process.predict(asked)
 
     unit = functional.normalize(vectors, dim=1)
@@ -88,6 +107,177 @@ def test_an_odd_number_of_samples() -> None:
     assert made.shape[2] == 1 and torch.isfinite(made).all()
 
 
+def test_any_even_number_of_first_samples_has_the_mean() -> None:
+    toy = world()
+    model, bare = GaussianProcess(fixed(), [0, 1]), GaussianProcess(fixed(samples="mean"), [0, 1])
+    model.fit(toy.seen)
+    bare.fit(toy.seen)
+    made, means = model.sample(toy.unseen_vectors, 9), bare.sample(toy.unseen_vectors, 1)[:, :, 0]
+    for count in (2, 4, 8):
+        torch.testing.assert_close(made[:, :, :count].mean(dim=2), means, atol=1e-5, rtol=1e-5)
+    assert (made[:, :, 1] - means).norm() > 0.1
+    # With the odd one out, too, and a longer draw goes on from a shorter one's mean.
+    torch.testing.assert_close(made.mean(dim=2), means, atol=1e-5, rtol=1e-5)
+    assert torch.equal(bare.sample(toy.unseen_vectors, 3), means.unsqueeze(2).expand(-1, -1, 3, -1))
+
+
+def test_linear_kernel_is_ridge_regression_on_class_vectors() -> None:
+    """The primal solution: weights (V'V + noise I)^-1 V'(M - mean)."""
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(12, 4, generator=generator, dtype=torch.float64)
+    means = torch.randn(12, 5, generator=generator, dtype=torch.float64)
+    asked = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+    found, _ = Process.of(vectors, means, Setting("linear", 1.0, 0.4), centre=False).predict(asked)
+    v, a = functional.normalize(vectors, dim=1).numpy(), functional.normalize(asked, dim=1).numpy()
+    mean = means.numpy().mean(axis=0)
+    weights = np.linalg.solve(v.T @ v + 0.4 * np.eye(4), v.T @ (means.numpy() - mean))
+    np.testing.assert_allclose(found.numpy(), mean + a @ weights, atol=1e-9)
+
+
+def test_centring_forgets_what_all_class_vectors_share() -> None:
+    """A part common to all vectors, of equal length, changes nothing where they are centred."""
+    generator = torch.Generator().manual_seed(2)
+    vectors = functional.normalize(torch.randn(9, 4, generator=generator, dtype=torch.float64), dim=1)
+    means = torch.randn(9, 5, generator=generator, dtype=torch.float64)
+    shared = torch.cat([vectors, torch.full((9, 1), 3.0, dtype=torch.float64)], dim=1)
+    setting = Setting("radial", 1.0, 0.1)
+
+    def predicted(known: torch.Tensor, centre: bool) -> torch.Tensor:
+        return Process.of(known[:7], means[:7], setting, centre=centre).predict(known[7:])[0]
+
+    torch.testing.assert_close(predicted(shared, True), predicted(vectors, True))
+    assert not torch.allclose(predicted(vectors, False), predicted(vectors, True))
+
+
+def test_classes_held_out_are_each_out_once_in_a_grouping() -> None:
+    rows = torch.arange(11).repeat_interleave(3)
+    parts = list(hold_out_classes(rows, 11, held_out=4, groupings=2, name="test"))
+    assert len(parts) == 4
+    assert torch.stack([part.out for part in parts]).sum(dim=0).tolist() == [2] * 11
+    for part in parts:
+        kept, held = (~part.out).nonzero().flatten(), part.out.nonzero().flatten()
+        assert torch.equal(kept[part.kept_rows], rows[~part.held])
+        assert torch.equal(held[part.held_rows], rows[part.held])
+    other = list(hold_out_classes(rows, 11, held_out=4, groupings=2, name="another"))
+    assert not all(torch.equal(a.out, b.out) for a, b in zip(parts, other, strict=True))
+
+
+def test_class_means_are_means() -> None:
+    x, classes = torch.randn(2, 7, 3), torch.tensor([0, 2, 2, 0, 0, 2, 0])
+    found = class_means(x, classes, 3)
+    torch.testing.assert_close(found[:, 2], x[:, classes == 2].mean(dim=1))
+    assert found[:, 1].eq(0).all()
+    torch.testing.assert_close(class_means(x[1], classes, 3), found[1])
+
+
+def test_whitening_is_chosen_by_seen_classes() -> None:
+    """Dropped where it blows up quiet directions in which classes differ at random; kept where it quietens loud ones
+    that say nothing."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = functional.normalize(torch.randn(32, 6, generator=generator), dim=1)
+    classes = torch.arange(32).repeat_interleave(8)
+    signal, noise = vectors[classes], torch.randn(256, 12, generator=generator)
+
+    def chosen(told: float, other: float, whim: float) -> float:
+        """Noise along the directions that the vectors tell of, along the others, and the classes' own ways there."""
+        own = whim * torch.randn(32, 6, generator=generator)[classes]
+        x = torch.cat([signal + told * noise[:, :6], own + other * noise[:, 6:]], dim=1)
+        options = GaussianProcessOptions(length_scales=(1.0,), noises=(0.1,), scaling="none")
+        model = GaussianProcess(options, [0])
+        model.fit(SeenData(x, classes, vectors))
+        return model.shrinkage
+
+    assert chosen(told=0.3, other=0.001, whim=0.3) == 1.0
+    assert chosen(told=0.1, other=3.0, whim=0.0) == 0.3
+
+
+def test_best_constant_is_the_one_of_all() -> None:
+    """Against trying every constant."""
+    rng = np.random.default_rng(0)
+    leads, right, unseen = rng.normal(size=60), rng.random(60) < 0.7, rng.random(60) < 0.4
+    leads[unseen] -= 0.8
+
+    def harmonic(constant: float) -> float:
+        to_unseen = leads < constant
+        sides = [(right & to_unseen)[unseen].mean(), (right & ~to_unseen)[~unseen].mean()]
+        return float(harmonic_mean(np.array(sides[:1]), np.array(sides[1:]))[0])
+
+    found = float(best_constant(*map(torch.from_numpy, (leads, right, unseen))))
+    assert harmonic(found) == pytest.approx(max(map(harmonic, np.linspace(-4, 4, 4001))))
+    nothing = torch.zeros(60, dtype=torch.bool)
+    assert best_constant(torch.from_numpy(leads), nothing, torch.from_numpy(unseen)) == 0
+
+
+def test_calibration_gives_unseen_classes_their_share() -> None:
+    toy = world(seen=24, clips=12, noise=0.3)
+    model = GaussianProcess(fixed(), [0])
+    model.fit(toy.seen)
+    made = model.sample(toy.unseen_vectors, 20)
+    data = ZeroShotData(toy.seen.embeddings, toy.seen.classes, toy.vectors, 24, made)
+    found = {}
+    for name in ("none", "held_out"):
+        classifier = Prototype(PrototypeOptions(shrinkage=0.3, calibration=name), [0])  # type: ignore[arg-type]
+        classifier.fit(data)
+        alone = classifier.score(toy.unseen_embeddings, torch.arange(24, 27))
+        every = classifier.score(toy.unseen_embeddings, torch.arange(27))
+        torch.testing.assert_close(every[:, :, 24:], alone)  # among unseen classes nothing changes
+        found[name] = float((every.argmax(2) - 24 == toy.unseen_classes).float().mean())
+        if name == "none":
+            plain = every
+    assert classifier.constant.item() > 0
+    torch.testing.assert_close(every[:, :, :24] + classifier.constant.float(), plain[:, :, :24])
+    assert found["held_out"] > found["none"]
+
+
+def experiment_of(seen: int = 16, informative: bool = True) -> Experiment:
+    toy = world(seen=seen, clips=8)
+    clips = len(toy.seen.classes)
+    vectors = toy.vectors if informative else torch.randn(toy.vectors.shape)
+    return Experiment(
+        clip_ids=np.arange(clips).astype(str).astype(object),
+        embeddings=toy.seen.embeddings.numpy(),
+        class_ids=toy.seen.classes.numpy(),
+        recordings=np.arange(clips).astype(str).astype(object),
+        roles=np.full(clips, "seen_train", dtype=object),
+        seen=tuple(range(seen)),
+        unseen=(seen, seen + 1, seen + 2),
+        vectors=vectors.numpy(),
+    )
+
+
+def test_held_out_accuracy_sees_no_unseen_class() -> None:
+    def accuracy(experiment: Experiment) -> np.ndarray:
+        return held_out_accuracy(
+            experiment,
+            generator=GaussianProcess,
+            generator_options=fixed(),
+            classifier=Prototype,
+            classifier_options=PrototypeOptions(shrinkage=0.3, calibration="none"),
+            seeds=[0],
+        ).recalls
+
+    telling = experiment_of()
+    found = accuracy(telling)
+    assert found.shape == (16,) and found.mean() > 0.6  # chance is 1/8
+    # Whatever the unseen classes' vectors are.
+    changed = telling.vectors.copy()
+    changed[16:] = np.nan
+    np.testing.assert_array_equal(accuracy(dataclasses.replace(telling, vectors=changed)), found)
+    assert accuracy(experiment_of(informative=False)).mean() < found.mean() - 0.2
+    with pytest.raises(ValueError, match="too few to hold out"):
+        accuracy(experiment_of(seen=3))
+
+
+def test_presets_options_are_known() -> None:
+    preset = yaml.safe_load((REPOSITORY / "experiments/zero_shot_ablation.yaml").read_text())
+    assert set(preset["methods"]) <= set(preset["zero_shot"]["methods"])
+    for name, method in preset["methods"].items():
+        for kind, known in (("generator", EMBEDDING_KINDS), ("classifier", ZERO_SHOT_KINDS)):
+            module, _, attribute = known[method[kind]].partition(":")
+            options = getattr(importlib.import_module(module), attribute).Options
+            parse_options(options, method.get(f"{kind}_options", {}), f"methods.{name}.{kind}_options")
+
+
 def test_seeds_alone_equal_seeds_together() -> None:
     seeds_alone_equal_seeds_together(GaussianProcess, fixed(), world())
 
@@ -98,7 +288,7 @@ def test_settings_are_chosen_on_seen_classes() -> None:
     options = GaussianProcessOptions(noises=(0.01, 100.0), length_scales=(1.0,))
     model = GaussianProcess(options, [0])
     model.fit(telling.seen)
-    assert model.chosen == (1.0, 0.01)
+    assert model.chosen == Setting("radial", 1.0, 0.01)
 
 
 def test_unseen_classes_are_recognised_by_what_was_made_of_them() -> None:
@@ -123,7 +313,7 @@ def test_prototype_is_linear_discriminant_analysis() -> None:
     """With distances and no further shrinkage: the class with the nearest mean in Mahalanobis distance."""
     toy = world(seen=6, clips=40, noise=0.3)
     made = toy.unseen_embeddings.reshape(1, 3, -1, toy.unseen_embeddings.shape[1])
-    classifier = Prototype(PrototypeOptions(score="distance", shrinkage=0.0), [0])
+    classifier = Prototype(PrototypeOptions(score="distance", shrinkage=0.0, calibration="none"), [0])
     classifier.fit(ZeroShotData(toy.seen.embeddings, toy.seen.classes, toy.vectors, 6, made))
     found = classifier.score(toy.unseen_embeddings, torch.arange(9))[0]
 
@@ -181,7 +371,7 @@ def test_edge_cases() -> None:
         Prototype(PrototypeOptions(), [0]).fit(
             ZeroShotData(toy.seen.embeddings, toy.seen.classes, toy.vectors, 2)
         )
-    for wrong in ({"noises": ()}, {"held_out": 1}, {"shrinkage": 1.0}):
+    for wrong in ({"noises": ()}, {"held_out": 1}, {"shrinkages": (1.1,)}, {"kernels": ()}):
         with pytest.raises(ValueError, match="must"):
             GaussianProcessOptions(**wrong)
     with pytest.raises(ValueError, match="shrinkage"):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from foley import tables
 from foley.datasets.leaks import check_leaks
-from foley.report import embedding_map, figures, gallery, page
+from foley.report import embedding_map, figures, gallery, page, svg
 from foley.report.confusion import read_confusions
 from foley.report.scores import ScoreBook
 from foley.report.verdict import verdicts
@@ -831,7 +831,7 @@ def test_figures_are_well_formed_and_name_what_they_show() -> None:
         figures.Interval("c", "", 0.0),
     )
     drawn = [
-        figures.gains_svg(rows, "gains"),
+        *figures.gains_svgs([("gains", rows)]),
         *figures.leaderboard_svgs([figures.Panel("test", rows, (("chance", 0.1), ("majority", 0.1)))]),
         *figures.class_gains_svgs([("s", ["x", "y"]), ("t", ["x"])], {"m": 1}, {("s", "x", "m"): -0.2}),
         figures.map_svg(np.arange(3.0), np.zeros(3), ["seen", "unseen", "synthetic"], ["p", "q", "q"], "map"),
@@ -840,10 +840,10 @@ def test_figures_are_well_formed_and_name_what_they_show() -> None:
         figures.histogram_svg([], "no clips"),
         figures.confusion_svg(["k\x00l", "m"], np.array([[3, 1], [0, 0]]), "confusion"),
     ]
-    for svg in (*drawn, figures.stack(drawn), figures.stack([])):
-        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
-        assert "nan" not in svg and "<style>" in svg
-    text = "".join(ElementTree.fromstring(figures.stack(drawn)).itertext())
+    for figure in (*drawn, svg.stack(drawn), svg.stack([])):
+        assert ElementTree.fromstring(figure).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "nan" not in figure and "<style>" in figure
+    text = "".join(ElementTree.fromstring(svg.stack(drawn)).itertext())
     for words in ("a<b", "v&w", "chance 10.0 %", "75", "q"):
         assert words in text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,18 +16,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from foley.classifiers.ale import ALE, ALEOptions
+from foley.classifiers.ale import ALE, ALEOptions, _Compatibility
 from foley.classifiers.protocol import ZeroShotData
+from foley.generators.embedding import ddpm
+from foley.generators.embedding.cada_vae import CADAVAE, CADAVAEOptions
 from foley.generators.embedding.ddpm import DDPM, DDPMOptions
+from foley.generators.embedding.lisgan import LisGAN, LisGANOptions
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
 from foley.runtime.seeds import SeedStreams, derive
+from foley.training import batched
 from foley.training.batched import (
     BatchedBatchNorm,
     BatchedLayerNorm,
     BatchedLinear,
     clip_gradients_per_seed,
     dropout,
+    seed_groups,
     shuffled_batches,
     xavier_normal_,
 )
@@ -368,3 +374,145 @@ def test_a_generator_goes_on_where_it_was_interrupted(
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
     again.fit(seen, checkpoint=Checkpoint(tmp_path, "x"))
     assert torch.equal(again.sample(seen.vectors, 2), model.sample(seen.vectors, 2))
+
+
+# Groups of seeds
+
+CADA_VAE = CADAVAEOptions(
+    latent=3, audio_hidden=5, class_hidden=4, epochs=5, batch_size=8, learning_rate=1e-3, kl_epochs=(0, 3),
+    cross_epochs=(1, 3), distance_epochs=(0, 2), seen_draws=4,
+)  # fmt: skip
+LIS_GAN = LisGANOptions(
+    hidden=5, critic_hidden=4, noise=2, epochs=5, batch_size=8, critic_steps=2, learning_rate=1e-3,
+    mean_soul_samples=2,
+)  # fmt: skip
+IN_GROUPS = GENERATORS | {"cada_vae": (CADAVAE, CADA_VAE), "lisgan": (LisGAN, LIS_GAN)}
+
+
+@given(st.integers(1, 40), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_groups_take_each_seed_once_and_keep_to_the_limit(seeds: int, own: int, limit: int) -> None:
+    parts = seed_groups(seeds, own, limit)
+    assert [seed for part in parts for seed in range(seeds)[part]] == list(range(seeds))
+    sizes = [part.stop - part.start for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) == 1 or max(sizes) * own <= limit
+    # One group fewer would not do.
+    assert len(parts) == 1 or -(-seeds // (len(parts) - 1)) * own > limit
+
+
+def drawn(
+    kind: Any, options: Any, seen: SeenData, checkpoint: Checkpoint | None = None
+) -> tuple[Tensor, History]:
+    model = kind(options, SEEDS)
+    model.fit(seen, checkpoint=checkpoint)
+    return model.sample(seen.vectors.flip(1), 4), model.history
+
+
+@pytest.mark.parametrize("name", IN_GROUPS)
+def test_seeds_in_groups_are_those_of_one_batch(
+    name: str, seen: SeenData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, options = IN_GROUPS[name]
+    samples, history = drawn(kind, options, seen)
+    monkeypatch.setattr(batched, "GROUP_BYTES", 1)
+    monkeypatch.setattr(ddpm, "SAMPLING_BYTES", 1)
+    in_groups, of_groups = drawn(kind, options, seen)
+    torch.testing.assert_close(in_groups, samples, atol=1e-5, rtol=1e-4)
+    # The loss is a sum over seeds, whatever their groups.
+    assert [row[:2] for row in of_groups.rows] == [row[:2] for row in history.rows]
+    assert [row[2] for row in of_groups.rows] == pytest.approx(
+        [row[2] for row in history.rows], rel=1e-4, abs=1e-6
+    )
+    assert of_groups.best_epoch == history.best_epoch == options.epochs
+
+
+@pytest.mark.parametrize("stop_in", [(0, 2), (1, 0), (1, 3), (2, 4)])
+def test_a_training_in_groups_goes_on_where_it_was_interrupted(
+    stop_in: tuple[int, int], seen: SeenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batched, "GROUP_BYTES", 1)
+    whole = drawn(CADAVAE, CADA_VAE, seen)
+    # Every epoch, and every group, leaves a checkpoint.
+    monkeypatch.setattr("time.monotonic", itertools.count(0, 60).__next__)
+    streams, trained = CADAVAE.streams, []
+
+    def watched(self: CADAVAE, *names: object) -> SeedStreams:
+        if names[0] == "epoch":
+            at = (SEEDS.index(*self.seeds), names[1])
+            if at == stop_in and at not in trained:
+                trained.append(at)
+                raise Interrupted
+            trained.append(at)
+        return streams(self, *names)
+
+    monkeypatch.setattr(CADAVAE, "streams", watched)
+    with pytest.raises(Interrupted):
+        drawn(CADAVAE, CADA_VAE, seen, Checkpoint(tmp_path, "x"))
+    again = drawn(CADAVAE, CADA_VAE, seen, Checkpoint(tmp_path, "x"))
+    assert torch.equal(again[0], whole[0])
+    assert again[1] == whole[1]
+    # Nothing was trained twice but the epoch that was cut short.
+    every = [(group, epoch) for group in range(3) for epoch in range(5)]
+    assert sorted(trained) == sorted([*every, stop_in])
+
+
+def test_a_checkpoint_of_other_groups_starts_anew(
+    seen: SeenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("time.monotonic", itertools.count(0, 60).__next__)
+    drawn(CADAVAE, CADA_VAE, seen, Checkpoint(tmp_path, "x"))
+    monkeypatch.setattr(batched, "GROUP_BYTES", 1)
+    found = drawn(CADAVAE, CADA_VAE, seen, Checkpoint(tmp_path, "x"))
+    assert "of other groups of seeds: starting anew" in caplog.text
+    assert torch.equal(found[0], drawn(CADAVAE, CADA_VAE, seen)[0])
+
+
+@pytest.mark.parametrize("with_synthetic", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_ale_is_autograd_and_adam(
+    with_synthetic: bool, batch_size: int, seen: SeenData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The network as it is published, one seed at a time, by torch.nn and torch.optim alone; in groups here.
+    monkeypatch.setattr(batched, "GROUP_BYTES", 16 * 2 * DIM * (DIM + CONDITION))
+    generator = torch.Generator().manual_seed(2)
+    vectors = torch.cat([seen.vectors, torch.randn(2, CONDITION, generator=generator)])
+    synthetic = torch.randn(3, 2, 5, DIM, generator=generator) if with_synthetic else None
+    o = ALEOptions(learning_rate=1e-3, weight_decay=1e-2, batch_size=batch_size, epochs=15)
+    model = ALE(o, SEEDS)
+    model.fit(ZeroShotData(seen.embeddings, seen.classes, vectors, CLASSES, synthetic))
+    competing = vectors if with_synthetic else vectors[:CLASSES]
+    steps, losses = 0, torch.zeros(15, dtype=torch.float64)
+    for number, seed in enumerate(SEEDS):
+        streams = SeedStreams([seed], "ale", "initialise")
+        begun = _Compatibility(streams, DIM, CONDITION)
+        plain = nn.Sequential(
+            nn.Linear(DIM, DIM, bias=False), nn.Tanh(), nn.Linear(DIM, CONDITION, bias=False)
+        )
+        plain[0].weight.data = begun.inner.weight.data[0].T.clone()
+        plain[2].weight.data = begun.outer.weight.data[0].T.clone()
+        plain.double()
+        adam = torch.optim.Adam(plain.parameters(), lr=1e-3, weight_decay=1e-2)
+        shown = [(seen.embeddings, seen.classes)]
+        if synthetic is not None:
+            shown.insert(
+                0, (synthetic[number].flatten(0, 1), torch.tensor([CLASSES] * 5 + [CLASSES + 1] * 5))
+            )
+        for epoch in range(o.epochs):
+            order, count = SeedStreams([seed], "ale", "epoch", epoch), 0
+            total = torch.zeros((), dtype=torch.float64)
+            for x, classes in shown:
+                for rows in order.permutations(len(x))[0].split(batch_size):
+                    loss = nn.functional.cross_entropy(
+                        plain(x[rows].double()) @ competing.double().T, classes[rows]
+                    )
+                    adam.zero_grad()
+                    loss.backward()
+                    adam.step()
+                    total += loss.detach()
+                    count += 1
+            losses[epoch] += total / count
+            steps += count
+        for layer, own in ((plain[0], model.trained.inner), (plain[2], model.trained.outer)):
+            torch.testing.assert_close(own.weight[number], layer.weight.T.float(), atol=1e-5, rtol=1e-4)
+    assert steps >= 3 * 15 * 5
+    assert [value for *_, value in model.history.rows] == pytest.approx(losses.tolist(), rel=1e-4)

@@ -12,7 +12,15 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from foley.options import ConfigError, did_you_mean, explain
 
@@ -58,6 +66,9 @@ class Dataset(Model):
     )
     classes: UserPath | None = Field(
         None, description="class table (YAML) instead of the one in resources/classes"
+    )
+    splits: UserPath | None = Field(
+        None, description="zero-shot class splits (YAML) instead of published or random ones"
     )
     shards: int = Field(8, ge=1, le=100_000, description="parts that are ingested independently")
     sample_rate_hz: int = Field(16_000, ge=1_000, le=192_000, description="rate at which clips are stored")
@@ -129,6 +140,14 @@ class ClassVectors(Model):
         return self
 
 
+class MethodForDataset(Model):
+    """What a method does otherwise on one dataset."""
+
+    samples_per_class: int | None = Field(None, ge=1, description="synthetic embeddings per unseen class")
+    generator_options: dict[str, Any] = Field({}, description="laid over the method's own")
+    classifier_options: dict[str, Any] = Field({}, description="laid over the method's own")
+
+
 class Method(Model):
     """A way to recognise unseen classes: a classifier, with or without a generator of embeddings."""
 
@@ -137,6 +156,20 @@ class Method(Model):
     samples_per_class: int = Field(40, ge=1, description="synthetic embeddings per unseen class")
     classifier: str = Field("ale", description="classifier kind")
     classifier_options: dict[str, Any] = Field({}, description="options of the classifier kind")
+    for_dataset: dict[Id, MethodForDataset] = Field({}, description="what changes on single datasets")
+
+    def on(self, dataset: str) -> Method:
+        """The method as it is used on a dataset."""
+        change = self.for_dataset.get(dataset)
+        if change is None:
+            return self
+        return self.model_copy(
+            update={
+                "samples_per_class": change.samples_per_class or self.samples_per_class,
+                "generator_options": self.generator_options | change.generator_options,
+                "classifier_options": self.classifier_options | change.classifier_options,
+            }
+        )
 
 
 class RandomSplits(Model):
@@ -147,6 +180,68 @@ class RandomSplits(Model):
     seed: int = Field(0, ge=0)
 
 
+class LearningCurve(Model):
+    """Accuracy against synthetic embeddings per unseen class."""
+
+    samples_per_class: list[int] = Field(
+        [1, 5, 10, 20, 40, 80],
+        min_length=1,
+        description="synthetic embeddings per unseen class, point by point",
+    )
+    seeds: int = Field(5, ge=1, description="seeds a point, the first of the study's")
+
+    @field_validator("samples_per_class")
+    @classmethod
+    def _ascend(cls, counts: list[int]) -> list[int]:
+        if min(counts) < 1 or sorted(set(counts)) != counts:
+            raise ValueError(f"must be positive numbers in ascending order, each once; got {counts}")
+        return counts
+
+
+class VarianceSplit(Model):
+    """Where the spread over seeds comes from: embedding networks, generators in each, classifiers in each of those."""
+
+    splits: list[Id] | None = Field(
+        None, description="splits to measure it in; all of the study when left out"
+    )
+    embedding_seeds: int = Field(
+        3, ge=1, description="trainings of each trained embedding network, seeds ascending from its own"
+    )
+    generator_seeds: int = Field(
+        5, ge=1, description="generators on each network, the first of the study's seeds"
+    )
+    classifier_seeds: int = Field(5, ge=1, description="classifiers on each generator")
+
+
+class EmbeddingQuality(Model):
+    """Synthetic embeddings of seen classes that the generator was not shown, against real ones."""
+
+    held_out: int = Field(8, ge=1, description="seen classes held out at a time; each is held out once")
+    seeds: int = Field(5, ge=1, description="seeds of the generator, the first of the study's")
+
+
+class ClapReference(Model):
+    """CLAP, asked which unseen class a clip is; it has heard such sounds with their names."""
+
+    model: str = Field(description="local folder or hub id")
+    revision: str | None = Field(None, description="pinned revision of a hub id")
+    template: str = Field("This is a sound of {label}.", description="sentence for a class")
+
+    @field_validator("template")
+    @classmethod
+    def _names_the_class(cls, template: str) -> str:
+        if "{label}" not in template:
+            raise ValueError("must contain `{label}`")
+        return template
+
+
+class References(Model):
+    """Upper references beside chance and majority."""
+
+    oracle: bool = Field(False, description="a classifier trained on real clips of the unseen classes")
+    clap: ClapReference | None = Field(None, description="CLAP zero-shot; none = left out")
+
+
 class ZeroShot(Model):
     """The zero-shot study: which datasets, embeddings, class vectors and methods are crossed."""
 
@@ -154,7 +249,12 @@ class ZeroShot(Model):
     splits: list[Id] | None = Field(None, description="splits to run; all of the dataset when left out")
     random_splits: RandomSplits = RandomSplits()
     embeddings: list[Id] = Field([], description="embedding ids")
-    class_vectors: list[Id] = Field([], description="class-vector ids")
+    class_vectors: list[Id] = Field(
+        [], description="class-vector ids; curves, variance and quality are measured with the first"
+    )
+    class_vectors_methods: list[Id] | None = Field(
+        None, description="methods that run with the class vectors after the first, too; all when left out"
+    )
     methods: list[Id] = Field([], description="method ids, in the order of the report")
     baseline: Id = Field("ale", description="method without synthetic data that gains are measured against")
     seeds: int = Field(10, ge=1, description="seeds per method, trained as one batched model")
@@ -166,6 +266,21 @@ class ZeroShot(Model):
         0.1, gt=0, lt=0.5, description="part of each seen class for the generalised test"
     )
     bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
+    references: References = References()
+    learning_curve: LearningCurve | None = Field(None, description="null leaves it out")
+    variance: VarianceSplit | None = Field(None, description="null leaves it out")
+    quality: EmbeddingQuality | None = Field(None, description="null leaves it out")
+
+    @model_validator(mode="after")
+    def _enough_seeds(self) -> ZeroShot:
+        for name, asked in (
+            ("learning_curve.seeds", self.learning_curve and self.learning_curve.seeds),
+            ("variance.generator_seeds", self.variance and self.variance.generator_seeds),
+            ("quality.seeds", self.quality and self.quality.seeds),
+        ):
+            if asked and asked > self.seeds:
+                raise ValueError(f"{name} is {asked}, more than the {self.seeds} of `zero_shot.seeds`")
+        return self
 
 
 class Report(Model):
@@ -176,6 +291,10 @@ class Report(Model):
     clips_per_class: int = Field(2, ge=0, description="real clips per class in the gallery")
     clip_seconds: float = Field(4.0, gt=0, description="clips are cut to this length in the gallery")
     map_points: int = Field(1200, ge=10, description="points in the embedding map")
+
+
+# Rows that are computed beside the configured methods.
+REFERENCE_METHODS = ("chance", "majority", "oracle", "clap", "real")
 
 
 class Config(Model):
@@ -195,7 +314,7 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Config:
-        for reserved in ("chance", "majority"):
+        for reserved in REFERENCE_METHODS:
             if reserved in self.methods:
                 raise ValueError(
                     f"methods.{reserved}: the report computes this row itself; choose another id"
@@ -214,6 +333,7 @@ class Config(Model):
                 ("embeddings", study.embeddings, self.embeddings),
                 ("class_vectors", study.class_vectors, self.class_vectors),
                 ("methods", study.methods, self.methods),
+                ("class_vectors_methods", study.class_vectors_methods or study.methods, study.methods),
             ):
                 for name in names:
                     if name not in known:

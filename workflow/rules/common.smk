@@ -71,6 +71,9 @@ EMBEDDINGS = f"{RESULTS}/embeddings/dataset={{dataset}}/embedding={{embedding}}"
 ZERO_SHOT = f"{RESULTS}/zero_shot/dataset={{dataset}}"
 SPLIT = f"{ZERO_SHOT}/split={{split}}"
 RUN = f"{SPLIT}/embedding={{embedding}}/vectors={{vectors}}/method={{method}}"
+# Runs that no method of the config makes; `score_method` reads them like any other.
+ORACLE = f"{SPLIT}/embedding={{embedding}}/vectors=none/method=oracle"
+CLAP = f"{SPLIT}/embedding=none/vectors=none/method=clap"
 
 
 def raw_files(wildcards):
@@ -128,23 +131,92 @@ def embedding_files(wildcards):
 
 def runs(file, dataset):
     """A file of every run of a dataset: all splits, embeddings, class vectors and methods."""
+    return [
+        path
+        for vectors in P.study.class_vectors
+        for path in expand(
+            f"{RUN}/{file}",
+            dataset=dataset,
+            split=P.splits(dataset),
+            embedding=P.study.embeddings,
+            vectors=vectors,
+            method=P.methods_with(vectors),
+        )
+    ]
+
+
+def references(file, dataset):
+    """A file of every upper reference of a dataset: the oracle on each embedding, and CLAP."""
+    found = []
+    if P.study.references.oracle:
+        found += expand(
+            f"{ORACLE}/{file}",
+            dataset=dataset,
+            split=P.splits(dataset),
+            embedding=P.study.embeddings,
+        )
+    if P.study.references.clap is not None:
+        found += expand(f"{CLAP}/{file}", dataset=dataset, split=P.splits(dataset))
+    return found
+
+
+def generator_file(file):
+    """A file that a method's generator writes; no input for a method without one."""
+
+    def files(wildcards):
+        if P.generator_target(wildcards.method) is None:
+            return []
+        return f"{RUN}/{file}".format(**wildcards)
+
+    return files
+
+
+def curves(dataset):
+    """The learning curves of a dataset, run by run."""
     return expand(
-        f"{RUN}/{file}",
+        f"{RUN}/learning_curve.parquet",
         dataset=dataset,
         split=P.splits(dataset),
         embedding=P.study.embeddings,
-        vectors=P.study.class_vectors,
+        vectors=P.study.class_vectors[0],
+        method=P.generated,
+    )
+
+
+def seed_grids(dataset):
+    """Accuracies over seeds of network, generator and classifier, run by run."""
+    return expand(
+        f"{RUN}/seed_grid.parquet",
+        dataset=dataset,
+        split=P.variance_splits(dataset),
+        embedding=[
+            network
+            for embedding in P.study.embeddings
+            for network in P.replicates(embedding)
+        ],
+        vectors=P.study.class_vectors[0],
         method=P.study.methods,
     )
 
 
-def synthetic_file(wildcards):
-    """The synthetic embeddings of a method with a generator."""
-    return (
-        f"{RUN}/synthetic.parquet".format(**wildcards)
-        if P.generator_target(wildcards.method)
-        else []
-    )
+def qualities(dataset):
+    """Quality of synthetic embeddings, run by run, and of real ones beside."""
+    return [
+        *expand(
+            f"{RUN}/quality.parquet",
+            dataset=dataset,
+            split=P.splits(dataset),
+            embedding=P.study.embeddings,
+            vectors=P.study.class_vectors[0],
+            method=P.generated,
+        ),
+        *expand(
+            f"{SPLIT}/embedding={{embedding}}/real_quality.parquet",
+            dataset=dataset,
+            split=P.splits(dataset),
+            embedding=P.study.embeddings,
+        ),
+    ]
 
 
 def score_files(wildcards):
@@ -152,6 +224,14 @@ def score_files(wildcards):
     found = []
     for dataset in P.study.datasets:
         found += runs("scores.parquet", dataset)
+        found += references("scores.parquet", dataset)
+        if P.study.learning_curve is not None and P.generated:
+            found += expand(f"{ZERO_SHOT}/learning_curves.parquet", dataset=dataset)
+        if P.study.variance is not None:
+            found += expand(f"{ZERO_SHOT}/variance.parquet", dataset=dataset)
+        if P.study.quality is not None and P.generated:
+            found += qualities(dataset)
+            found += expand(f"{ZERO_SHOT}/quality.parquet", dataset=dataset)
         found += expand(
             f"{SPLIT}/references.parquet", dataset=dataset, split=P.splits(dataset)
         )
@@ -195,9 +275,9 @@ def shown_files(file, dataset):
 wildcard_constraints:
     dataset=one_of(P.config.datasets),
     feature=one_of(P.config.features),
-    embedding=one_of(P.config.embeddings),
-    vectors=one_of(P.config.class_vectors),
-    method=one_of(P.config.methods),
+    embedding=one_of([*P.networks, "none"]),
+    vectors=one_of([*P.config.class_vectors, "none"]),
+    method=one_of([*P.config.methods, "oracle", "clap"]),
     split=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
     storage=one_of(P.data.storages()),

@@ -12,7 +12,7 @@ rule train_encoder:
         features=lambda wc: expand(
             f"{FEATURES}/shard={{shard}}.parquet",
             dataset=wc.dataset,
-            feature=P.config.embeddings[wc.embedding].feature,
+            feature=P.embedding(wc.embedding).feature,
             shard=P.data.shards(wc.dataset),
         ),
         partition=f"{RESULTS}/zero_shot/dataset={{dataset}}/split={{split}}/partition.parquet",
@@ -32,8 +32,8 @@ rule train_encoder:
         gpu=1,
     params:
         encoder=lambda wc: P.encoder_target(wc.embedding),
-        options=lambda wc: P.config.embeddings[wc.embedding].options,
-        seed=lambda wc: P.config.embeddings[wc.embedding].seed,
+        options=lambda wc: P.embedding(wc.embedding).options,
+        seed=lambda wc: P.embedding(wc.embedding).seed,
         code=lambda wc: code("train_encoder", P.encoder_target(wc.embedding)),
     script:
         "../scripts/train_encoder.py"

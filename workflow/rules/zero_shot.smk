@@ -53,9 +53,9 @@ rule generate_embeddings:
         gpu=1,
     params:
         generator=lambda wc: P.generator_target(wc.method),
-        options=lambda wc: P.config.methods[wc.method].generator_options,
-        samples_per_class=lambda wc: P.config.methods[wc.method].samples_per_class,
-        seeds=lambda wc: P.seeds,
+        options=lambda wc: P.method(wc.method, wc.dataset).generator_options,
+        samples_per_class=lambda wc: P.samples_made(wc.method, wc.dataset),
+        seeds=lambda wc: P.generator_seeds(wc.embedding),
         code=lambda wc: code("generate_embeddings", P.generator_target(wc.method)),
     script:
         "../scripts/generate_embeddings.py"
@@ -67,12 +67,8 @@ rule classify_unseen:
         embeddings=embedding_files,
         partition=f"{SPLIT}/partition.parquet",
         class_vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
-        synthetic=synthetic_file,
-        projected=lambda wc: (
-            f"{RUN}/projected.parquet".format(**wc)
-            if P.generator_target(wc.method)
-            else []
-        ),
+        synthetic=generator_file("synthetic.parquet"),
+        projected=generator_file("projected.parquet"),
     output:
         f"{RUN}/predictions.parquet",
     log:
@@ -86,7 +82,8 @@ rule classify_unseen:
         gpu=1,
     params:
         classifier=lambda wc: P.classifier_target(wc.method),
-        options=lambda wc: P.config.methods[wc.method].classifier_options,
+        options=lambda wc: P.method(wc.method, wc.dataset).classifier_options,
+        samples_per_class=lambda wc: P.method(wc.method, wc.dataset).samples_per_class,
         seeds=lambda wc: P.seeds,
         code=lambda wc: code("classify_unseen", P.classifier_target(wc.method)),
     script:
@@ -133,7 +130,10 @@ rule score_references:
 rule compare_methods:
     """Means over the splits of a dataset, and paired gains over the method without synthetic data."""
     input:
-        predictions=lambda wc: runs("predictions.parquet", wc.dataset),
+        predictions=lambda wc: [
+            *runs("predictions.parquet", wc.dataset),
+            *references("predictions.parquet", wc.dataset),
+        ],
         partitions=lambda wc: expand(
             f"{SPLIT}/partition.parquet",
             dataset=wc.dataset,

@@ -23,7 +23,11 @@ with run_job(snakemake) as job:
     classify(
         Path(snakemake.output[0]),
         experiment=experiment,
-        synthetic=read_synthetic(Path(made), experiment.unseen, seeds) if made else None,
+        synthetic=(
+            read_synthetic(Path(made), experiment.unseen, seeds)[:, :, : snakemake.params.samples_per_class]
+            if made
+            else None
+        ),
         projected=read_projected(Path(real), experiment, seeds) if real else None,
         classifier=kind,
         options=parse_options(kind.Options, snakemake.params.options, "methods.classifier_options"),

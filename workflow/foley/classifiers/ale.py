@@ -10,24 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foley.classifiers.protocol import ZeroShotData
 from foley.runtime.seeds import SeedStreams
-from foley.training.batched import (
-    BatchedLinear,
-    BatchedModel,
-    Examples,
-    adam,
-    cross_entropy,
-    xavier_normal_,
-)
+from foley.training.batched import ADAM_BYTES, BatchedLinear, BatchedModel, Examples, adam, xavier_normal_
 from foley.training.checkpoint import Checkpoint
 
 # The authors' initial weights: Glorot normal, shrunk.
 INITIAL_GAIN = 0.1
+# Rows that are looked up at once, so that a batch of one row costs no look-up of its own.
+LOOKED_UP = 128
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,41 @@ class _Compatibility(nn.Module):
         """[S, B, D], [C, A] -> scores [S, B, C]."""
         return self.outer(torch.tanh(self.inner(x))) @ vectors.T
 
+    def loss(self, x: Tensor, wanted: Tensor, vectors: Tensor) -> Tensor:
+        """Softmax cross-entropy of [S, B, D] against class rows [S, B]: mean over a seed's batch, sum over seeds."""
+        return _Loss.apply(x, wanted, vectors, self.inner.weight, self.outer.weight)
+
+
+class _Loss(torch.autograd.Function):
+    """The loss with its gradients in closed form.
+
+    A step on one clip is little work for each of many small operations, and most of its time would go into
+    recording and replaying them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, wanted: Tensor, vectors: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
+        hidden = torch.bmm(x, inner).tanh_()
+        log_p = (torch.bmm(hidden, outer) @ vectors.T).log_softmax(dim=2)
+        wanted = wanted.unsqueeze(2)
+        ctx.save_for_backward(x, wanted, vectors, outer, hidden, log_p)
+        return log_p.gather(2, wanted).sum() / -wanted.shape[1]
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        x, wanted, vectors, outer, hidden, log_p = ctx.saved_tensors
+        # p - 1 for the right class, p for the others.
+        d_scores = log_p.exp().scatter_add_(2, wanted, log_p.new_full((1, 1, 1), -1.0).expand_as(wanted))
+        d_embedded = d_scores.mul_(scale / wanted.shape[1]) @ vectors
+        d_hidden = torch.bmm(d_embedded, outer.mT)
+        d_inner = torch.addcmul(d_hidden, d_hidden, hidden.square(), value=-1)
+        return None, None, None, _outer_product(x, d_inner), _outer_product(hidden, d_embedded)
+
+
+def _outer_product(a: Tensor, b: Tensor) -> Tensor:
+    """[S, B, M], [S, B, N] -> [S, M, N], summed over B."""
+    return a.mT * b if a.shape[1] == 1 else torch.bmm(a.mT, b)
+
 
 class ALE(BatchedModel[_Compatibility]):
     """See the module. All seeds are one batched model."""
@@ -67,27 +98,34 @@ class ALE(BatchedModel[_Compatibility]):
         data = data.to(self.device)
         self.vectors = data.vectors
         competing = data.vectors if data.synthetic is not None else data.vectors[: data.seen]
-        real, made = Examples(data.real), Examples(data.made) if data.synthetic is not None else None
-        network = _Compatibility(self.streams("initialise"), real.dim, data.vectors.shape[1]).to(self.device)
+        shown = (
+            [Examples(data.real)] if data.synthetic is None else [Examples(data.made), Examples(data.real)]
+        )
+        dim, condition = shown[0].dim, data.vectors.shape[1]
 
-        def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-            streams = self.streams("epoch", epoch)
-            for examples in (made, real):
-                if examples is not None:
-                    for rows in self.shuffled(streams, len(examples), o.batch_size):
-                        yield examples.take(rows)
+        def train(model: ALE, part: slice, checkpoint: Checkpoint | None) -> None:
+            network = _Compatibility(model.streams("initialise"), dim, condition).to(self.device)
+            own = [examples.of_seeds(part) for examples in shown]
 
-        def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-            x, wanted = batch
-            return cross_entropy(network(x, competing), wanted)
+            def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+                streams = model.streams("epoch", epoch)
+                for examples in own:
+                    several = max(1, LOOKED_UP // o.batch_size) * o.batch_size
+                    for rows in model.shuffled(streams, len(examples), several):
+                        parts = (values.split(o.batch_size, dim=1) for values in examples.take(rows))
+                        yield from zip(*parts, strict=True)
 
-        self.train(
-            network,
-            adam(network, o.learning_rate, o.weight_decay),
-            batches=batches,
-            loss=loss,
-            epochs=o.epochs,
-            checkpoint=checkpoint,
+            model.train(
+                network,
+                adam(network, o.learning_rate, o.weight_decay),
+                batches=batches,
+                loss=lambda batch: network.loss(batch[0], batch[1], competing),
+                epochs=o.epochs,
+                checkpoint=checkpoint,
+            )
+
+        self.train_in_groups(
+            train, bytes_per_seed=ADAM_BYTES * dim * (dim + condition), checkpoint=checkpoint
         )
 
     @torch.inference_mode()

@@ -55,10 +55,16 @@ def recall_draws(
 def macro_draws_per_seed(
     correct: np.ndarray, truth: np.ndarray, known: np.ndarray, resamples: Resamples
 ) -> np.ndarray:
-    """Mean recall over classes in each draw, seed by seed [seeds, draws]."""
-    member = one_hot(truth, known).astype(np.float64)
-    counts = resamples.sums(member)
+    """Mean recall over classes in each draw, seed by seed [seeds, draws]; classes without a drawn clip left out."""
+    draws = len(resamples.weights)
+    total, drawn = np.zeros((len(correct), draws)), np.zeros(draws)
+    for class_id in known:
+        clips = truth == class_id
+        # Only the class's own recordings count: a product of all with all would be mostly zeros.
+        own, recording = np.unique(resamples.recording[clips], return_inverse=True)
+        part = Resamples(resamples.weights[:, own], recording)
+        right, counts = part.sums(correct[:, clips].T), part.sums(np.ones(int(clips.sum())))
+        total += np.divide(right.T, counts, out=np.zeros_like(total), where=counts > 0)
+        drawn += counts > 0
     with np.errstate(invalid="ignore"):
-        return np.stack(
-            [np.nanmean(resamples.sums(member * seed[:, None]) / counts, axis=1) for seed in correct]
-        )
+        return total / drawn

@@ -25,7 +25,12 @@ from foley.plan.data import DataPlan
 
 @cache
 def _split_names(file: str) -> list[str]:
-    return [str(name) for name in yaml.safe_load(Path(file).read_text(encoding="utf-8"))["splits"]]
+    try:
+        return [str(name) for name in yaml.safe_load(Path(file).read_text(encoding="utf-8"))["splits"]]
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise ConfigError(
+            f"config: {file} holds no class splits: expected `splits: {{name: {{unseen: [labels]}}}}`, got {error!r}"
+        ) from None
 
 
 class Plan:
@@ -64,7 +69,11 @@ class Plan:
         return study.model_copy(update={"datasets": [d for d in study.datasets if d in self.data.datasets]})
 
     def splits_file(self, dataset: str) -> str | None:
-        """Published splits of the dataset's kind, or None for random ones."""
+        """The user's splits, published ones of the dataset's kind, or None for random ones."""
+        own = self.config.datasets[dataset].splits
+        if own is not None:
+            need_file(own, f"datasets.{dataset}.splits", "class splits (see resources/splits/zero_shot)")
+            return own
         name = self.data.kind(dataset).splits or self.data.kind_name(dataset)
         ours = self.resources / "splits" / "zero_shot" / f"{name}.yaml"
         return str(ours) if ours.is_file() else None
@@ -87,11 +96,50 @@ class Plan:
                 )
         return list(wanted)
 
+    def variance_splits(self, dataset: str) -> list[str]:
+        """Splits in which the spread over seeds is split by its source."""
+        assert self.study.variance is not None
+        wanted = self.study.variance.splits
+        return [s for s in self.splits(dataset) if wanted is None or s in wanted]
+
+    def replicates(self, embedding: str) -> list[str]:
+        """Ids of an embedding's networks, seed by seed, itself first; a pretrained one has no others."""
+        more = (
+            self.study.variance.embedding_seeds if self.study.variance and self.is_trained(embedding) else 1
+        )
+        first = self.config.embeddings[embedding].seed
+        return [embedding, *(f"{embedding}.seed{first + k}" for k in range(1, more))]
+
+    @cached_property
+    def _replicate_of(self) -> dict[str, tuple[str, int]]:
+        """Id of a network -> the embedding that it belongs to, and its seed."""
+        return {
+            name: (embedding, self.config.embeddings[embedding].seed + k)
+            for embedding in self.study.embeddings
+            for k, name in enumerate(self.replicates(embedding))
+        }
+
+    def embedding(self, embedding: str) -> configuration.Embedding:
+        """An embedding of the config, or one of its replicates."""
+        if embedding in self.config.embeddings:
+            return self.config.embeddings[embedding]
+        base, seed = self._replicate_of[embedding]
+        return self.config.embeddings[base].model_copy(update={"seed": seed})
+
+    @property
+    def networks(self) -> list[str]:
+        """Ids of all embeddings and of their replicates."""
+        return sorted({*self.config.embeddings, *self._replicate_of})
+
+    def variant(self, embedding: str, vectors: str) -> str:
+        """Embedding and class vectors as tables name them: a replicate goes by its embedding's name."""
+        return f"{self._replicate_of.get(embedding, (embedding,))[0]}/{vectors}"
+
     def is_trained(self, embedding: str) -> bool:
-        return self.config.embeddings[embedding].encoder in TRAINED_KINDS
+        return self.embedding(embedding).encoder in TRAINED_KINDS
 
     def encoder_target(self, embedding: str) -> str:
-        name = self.config.embeddings[embedding].encoder
+        name = self.embedding(embedding).encoder
         return target({**TRAINED_KINDS, **PRETRAINED_KINDS}, name, f"embeddings.{embedding}.encoder")
 
     def local_weights(self, embedding: str) -> str | None:
@@ -116,9 +164,38 @@ class Plan:
         chosen = {method: self.config.methods[method] for method in self.study.methods}
         return [m for m, entry in chosen.items() if entry.generator is not None and entry.classifier == base]
 
+    def method(self, method: str, dataset: str) -> configuration.Method:
+        """A method as it is used on a dataset."""
+        return self.config.methods[method].on(dataset)
+
+    def samples_made(self, method: str, dataset: str) -> int:
+        """Synthetic embeddings per class and seed: what the classifier learns from, or the curve's last point."""
+        curve = self.study.learning_curve
+        return max(
+            self.method(method, dataset).samples_per_class, *(curve.samples_per_class if curve else [1])
+        )
+
+    def methods_with(self, vectors: str) -> list[str]:
+        """Methods that run with certain class vectors, in the order of the report."""
+        some = self.study.class_vectors_methods
+        if some is None or vectors == self.study.class_vectors[0]:
+            return list(self.study.methods)
+        return [m for m in self.study.methods if m in some]
+
+    @property
+    def generated(self) -> list[str]:
+        """Methods with a generator, in the order of the report."""
+        return [m for m in self.study.methods if self.config.methods[m].generator is not None]
+
     @property
     def seeds(self) -> list[int]:
         return list(range(self.study.seed, self.study.seed + self.study.seeds))
+
+    def generator_seeds(self, embedding: str) -> list[int]:
+        """Seeds of the generators on a network: fewer on a replicate, which only shows the spread."""
+        if embedding in self.config.embeddings or self.study.variance is None:
+            return self.seeds
+        return self.seeds[: self.study.variance.generator_seeds]
 
     def weights_shown(self, embedding: str) -> str | None:
         """The weights as tables and the page may name them: without a password or token in the URL."""
@@ -155,6 +232,7 @@ class Plan:
             },
             "seeds": self.seeds,
             "results": self.config.results,
+            "left_out": dict(self.data.left_out),
         }
 
     # Checks
@@ -177,6 +255,7 @@ class Plan:
                     "the zero-shot study needs one label a clip"
                 )
             self.splits(dataset)
+        self._check_references(study)
         if (
             any(self.config.methods[m].generator for m in study.methods)
             and study.baseline not in study.methods
@@ -197,22 +276,55 @@ class Plan:
             if entry.kind == "words" and self.data.words(vectors) is None:
                 need_file(entry.path, f"class_vectors.{vectors}.path", "word vectors in word2vec format")
         for method in study.methods:
-            chosen = self.config.methods[method]
-            if chosen.generator is None and chosen.classifier in BY_EXAMPLE:
+            self._check_method(method)
+
+    def _check_method(self, method: str) -> None:
+        chosen = self.config.methods[method]
+        if chosen.generator is None and chosen.classifier in BY_EXAMPLE:
+            raise ConfigError(
+                f"config: `methods.{method}.classifier` is `{chosen.classifier}`, which knows a class by examples; "
+                "give the method a `generator`"
+            )
+        for dataset in chosen.for_dataset:
+            if dataset not in self.config.datasets:
+                where = f"methods.{method}.for_dataset"
                 raise ConfigError(
-                    f"config: `methods.{method}.classifier` is `{chosen.classifier}`, which knows a class by examples; "
-                    "give the method a `generator`"
+                    f"config: {configuration.unknown_name(where, dataset, self.config.datasets)}"
                 )
-            generator = self.generator_target(method)
+        places = [(f"methods.{method}", chosen)]
+        places += [(f"methods.{method}.for_dataset.{d}", chosen.on(d)) for d in chosen.for_dataset]
+        generator = self.generator_target(method)
+        for where, entry in places:
             if generator is not None:
-                check_options(
-                    generator, chosen.generator_options, f"methods.{method}.generator_options", self.cache
-                )
+                check_options(generator, entry.generator_options, f"{where}.generator_options", self.cache)
             check_options(
                 self.classifier_target(method),
-                chosen.classifier_options,
-                f"methods.{method}.classifier_options",
+                entry.classifier_options,
+                f"{where}.classifier_options",
                 self.cache,
+            )
+
+    def _check_references(self, study: configuration.ZeroShot) -> None:
+        if study.variance is not None and study.variance.splits is not None:
+            known = sorted({split for dataset in study.datasets for split in self.splits(dataset)})
+            for name in study.variance.splits:
+                if name not in known:
+                    raise ConfigError(
+                        f"config: `zero_shot.variance.splits` names `{name}`, which no dataset of the study has; "
+                        f"{did_you_mean(name, known)}"
+                    )
+        for embedding in study.embeddings:
+            for name in self.replicates(embedding)[1:]:
+                if name in self.config.embeddings:
+                    raise ConfigError(
+                        f"config: `embeddings.{name}` has the id of a network that `zero_shot.variance` trains; "
+                        "choose another"
+                    )
+        clap = study.references.clap
+        if clap is not None and not Path(clap.model).expanduser().is_dir() and clap.revision is None:
+            raise ConfigError(
+                f"config: `zero_shot.references.clap.model` is `{clap.model}`, which is no folder here; "
+                "for a hub id give `revision`, so that a rerun reads the same weights"
             )
 
     def _check_embedding(self, embedding: str) -> None:

@@ -13,7 +13,13 @@ from foley import tables
 from foley.tables.scores import SCORES
 
 MEAN = "mean"  # the split under which a study stores its mean over splits
-REFERENCES = ("chance", "majority")  # need no training; shown below the methods
+# How well a class can be told that was heard: how far there is to go.
+UPPER_REFERENCES = {
+    "oracle": "upper reference: trained on real clips of the unseen classes",
+    "clap": "upper reference: has heard such sounds",
+}
+REFERENCES = ("chance", "majority", *UPPER_REFERENCES)  # no methods of the study; shown below them
+ALPHA = 0.05  # of intervals and tests
 
 
 @dataclass(frozen=True)
@@ -63,41 +69,79 @@ class ScoreBook:
             self._scores[key_of] = Score(row["value"], _finite(row["low"]), _finite(row["high"]), row["n"])
         self._method_order = list(methods)
         self._dataset_order = list(datasets)
+        # Sections ask again and again who has what: answered from sets, not from all values.
+        self._systems: dict[tuple[str, str], dict[str, set[System]]] = {}
+        self._splits: dict[tuple[str, str], set[str]] = {}
+        self._whole: dict[tuple[str, str], set[str]] = {}
+        self._classes: dict[tuple[str, str, str], set[int]] = {}
+        for study, dataset, split, system, metric, class_id in self._scores:
+            self._systems.setdefault((study, dataset), {}).setdefault(metric, set()).add(system)
+            self._splits.setdefault((study, dataset), set()).add(split)
+            if class_id is None:
+                self._whole.setdefault((study, dataset), set()).add(metric)
+            else:
+                self._classes.setdefault((study, dataset, split), set()).add(class_id)
 
     def __bool__(self) -> bool:
         return bool(self._scores)
 
     def studies(self) -> list[str]:
-        return sorted({key[0] for key in self._scores})
+        return sorted({study for study, _ in self._systems})
 
     def datasets(self, study: str) -> list[str]:
-        found = {key[1] for key in self._scores if key[0] == study}
-        return _ordered(found, self._dataset_order)
+        return _ordered({dataset for its, dataset in self._systems if its == study}, self._dataset_order)
 
     def splits(self, study: str, dataset: str) -> list[str]:
         """Splits with values, the mean over splits last."""
-        found = {key[2] for key in self._scores if key[:2] == (study, dataset)}
+        found = self._splits.get((study, dataset), set())
         return sorted(found - {MEAN}) + sorted(found & {MEAN})
+
+    def splits_shown(self, study: str, dataset: str, metrics: Iterable[str]) -> list[str]:
+        """The mean over splits where it has values of the metrics (over all classes), else all that have some."""
+        wanted = list(metrics)
+        systems = self.systems(study, dataset, wanted)
+        have = [
+            split
+            for split in self.splits(study, dataset)
+            if any(self.get(study, dataset, split, s, metric) for s in systems for metric in wanted)
+        ]
+        return [MEAN] if MEAN in have else have
 
     def systems(self, study: str, dataset: str, metrics: Iterable[str] | None = None) -> list[System]:
         """Methods and variants that have values of ``metrics`` (any metric when None); references last."""
-        wanted = None if metrics is None else set(metrics)
-        found = {
-            key[3]
-            for key in self._scores
-            if key[:2] == (study, dataset) and (wanted is None or key[4] in wanted)
-        }
-        methods = _ordered({system.method for system in found}, self._method_order)
+        of_metric = self._systems.get((study, dataset), {})
+        wanted = of_metric if metrics is None else metrics
+        found: set[System] = set().union(*(of_metric.get(metric, set()) for metric in wanted))
+        return self._in_order(found)
+
+    def systems_of(self, study: str, metric: str) -> list[System]:
+        """Methods and variants that have values of a metric on any dataset of the study, in the same order."""
+        found: dict[System, None] = {}
+        for dataset in self.datasets(study):
+            found.update(dict.fromkeys(self.systems(study, dataset, [metric])))
+        return self._in_order(found)
+
+    def _in_order(self, found: Iterable[System]) -> list[System]:
+        systems = list(found)
+        methods = _ordered({system.method for system in systems}, self._method_order)
         methods = [m for m in methods if m not in REFERENCES] + [m for m in REFERENCES if m in methods]
-        return sorted(found, key=lambda system: (methods.index(system.method), system.variant))
+        return sorted(systems, key=lambda system: (methods.index(system.method), system.variant))
+
+    def split_count(self, study: str, dataset: str) -> int:
+        """How many splits a mean is over."""
+        return len([split for split in self.splits(study, dataset) if split != MEAN])
 
     def metrics(self, study: str, dataset: str) -> list[str]:
         """Metrics over all classes, in the alphabet's order."""
-        return sorted({k[4] for k in self._scores if k[:2] == (study, dataset) and k[5] is None})
+        return sorted(self._whole.get((study, dataset), ()))
 
     def class_ids(self, study: str, dataset: str, split: str) -> list[int]:
-        found = {k[5] for k in self._scores if k[:3] == (study, dataset, split) and k[5] is not None}
-        return sorted(c for c in found if c is not None)
+        return sorted(self._classes.get((study, dataset, split), ()))
+
+    def colours(self, study: str, dataset: str) -> dict[str, int]:
+        """A number for each method that isn't a reference, the same in all figures of a dataset."""
+        trained = dict.fromkeys(s.method for s in self.systems(study, dataset, ["accuracy"]))
+        return {m: number for number, m in enumerate(m for m in trained if m not in REFERENCES)}
 
     def get(
         self, study: str, dataset: str, split: str, system: System, metric: str, class_id: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from foley.report.scores import MEAN, Score, ScoreBook, System
+from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 
 GAIN = "gain_over_"
 SPELT_OUT = 4  # comparisons that a reader takes in as sentences; more become a count and a table
@@ -69,7 +69,7 @@ def _findings(book: ScoreBook, study: str, dataset: str) -> list[Finding]:
             splits = [s for s in book.splits(study, dataset) if book.get(study, dataset, s, system, metric)]
             for split in [MEAN] if MEAN in splits else splits:
                 gain = book.get(study, dataset, split, system, metric)
-                if gain is None or system.method == baseline:
+                if gain is None or system.method == baseline or system.method in REFERENCES:
                     continue
                 before = book.get(study, dataset, split, System(baseline, system.variant), "accuracy")
                 after = book.get(study, dataset, split, system, "accuracy")

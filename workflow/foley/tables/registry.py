@@ -6,8 +6,10 @@ from foley.tables import TableKind
 from foley.tables.classes import CLASS_VECTORS, CLASSES, MISSING_WORDS
 from foley.tables.clips import AUDIO, CLIPS, LEAKS, RAW_CLASSES, RAW_CLIPS, REJECTED
 from foley.tables.features import EMBEDDINGS, FEATURES, HISTORY
+from foley.tables.learning_curve import LEARNING_CURVE
 from foley.tables.report import EMBEDDING_MAP, GALLERY
 from foley.tables.scores import PREDICTIONS, SCORES
+from foley.tables.variance import SEED_GRID
 from foley.tables.zero_shot import PARTITION, PROJECTED_EMBEDDINGS, SYNTHETIC_EMBEDDINGS
 
 KINDS: dict[str, TableKind] = {
@@ -15,7 +17,7 @@ KINDS: dict[str, TableKind] = {
     for kind in (
         RAW_CLIPS, RAW_CLASSES, CLASSES, CLIPS, AUDIO, REJECTED, LEAKS, FEATURES, EMBEDDINGS, HISTORY,
         CLASS_VECTORS, MISSING_WORDS, PARTITION, SYNTHETIC_EMBEDDINGS, PROJECTED_EMBEDDINGS, PREDICTIONS, SCORES,
-        EMBEDDING_MAP, GALLERY,
+        LEARNING_CURVE, SEED_GRID, EMBEDDING_MAP, GALLERY,
     )
 }  # fmt: skip
 

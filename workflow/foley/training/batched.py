@@ -6,9 +6,13 @@ stream of its own, Adam works element by element, and gradients are clipped seed
 
 from __future__ import annotations
 
+import copy
+import itertools
+import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +22,16 @@ from foley.runtime.seeds import SeedStreams
 from foley.training.checkpoint import Checkpoint
 from foley.training.loop import History, choose_device, fit
 
+log = logging.getLogger(__name__)
+
 Network = TypeVar("Network", bound=nn.Module)
+
+# What the seeds that are trained at once may hold on a CPU. Each step passes over all of it, so it should stay in the
+# cache; a single seed that takes more is trained alone.
+GROUP_BYTES = 24 * 2**20
+# A parameter in float32, its gradient and Adam's two moments; AMSGrad has a third.
+ADAM_BYTES, AMSGRAD_BYTES = 16, 20
+GROUP_CHECKPOINT_EVERY_S = 30.0
 
 
 class BatchedLinear(nn.Module):
@@ -170,6 +183,95 @@ class Examples:
             first += more.shape[1]
         return x, classes
 
+    def of_seeds(self, part: slice) -> Examples:
+        """What some of the seeds learn from."""
+        return Examples(
+            *((x if len(x) == 1 else x[part], c if len(c) == 1 else c[part]) for x, c in self.parts)
+        )
+
+
+def seed_groups(seeds: int, bytes_per_seed: int, limit: int) -> list[slice]:
+    """Groups of ``seeds`` seeds, alike in size; none takes more than ``limit`` bytes, but for a group of one."""
+    at_once = max(1, limit // bytes_per_seed)
+    groups = -(-seeds // at_once)
+    edges = [seeds * number // groups for number in range(groups + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(edges)]
+
+
+def join_seeds(networks: Sequence[Network]) -> Network:
+    """One network of all seeds from networks of some of them, in their order.
+
+    The seeds are the first axis of every parameter, and of every buffer of floating-point numbers.
+    """
+    joined = copy.deepcopy(networks[0])
+    states = [network.state_dict() for network in networks]
+    for name, value in joined.state_dict(keep_vars=True).items():
+        if value.is_floating_point():
+            value.data = torch.cat([state[name] for state in states])
+    return joined
+
+
+def network_of_seeds(network: Network, part: slice, seeds: int) -> Network:
+    """The network of some of the ``seeds`` that :func:`join_seeds` joined, for use, not for training."""
+    own = copy.deepcopy(network)
+    for value in own.state_dict(keep_vars=True).values():
+        if value.is_floating_point():
+            # Where an axis holds seeds and features, the seeds come first.
+            value.data = value.detach().unflatten(0, (seeds, -1))[part].flatten(0, 1)
+    return own
+
+
+class _GroupCheckpoint(Checkpoint):
+    """The checkpoint of a training in groups of seeds: in one file, where each group that was begun left off."""
+
+    def __init__(self, whole: Checkpoint, groups: list[list[int]]) -> None:
+        self.path = whole.path
+        self.whole = whole
+        self.groups = groups
+        self.current = 0
+        saved = whole.load() or {}
+        if saved and saved.get("groups") != groups:
+            log.warning("checkpoint %s is of other groups of seeds: starting anew", self.path)
+            saved = {}
+        self.finished: list[dict[str, Any]] = saved.pop("finished", [])
+        self.begun = saved if "model" in saved else None
+        self.last_save = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        if self.current < len(self.finished):
+            return self.finished[self.current]
+        return self.begun if self.current == len(self.finished) else None
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.whole.save({**state, "groups": self.groups, "finished": self.finished})
+        self.last_save = time.monotonic()
+
+    def finish(
+        self,
+        network: nn.Module,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        history: History,
+        epochs: int,
+    ) -> None:
+        """The current group has been trained to its end."""
+        if self.current == len(self.finished):
+            state = {
+                "model": network.state_dict(),
+                # Nothing is left to do for them.
+                "optimisers": {part: {**one.state_dict(), "state": {}} for part, one in optimisers.items()},
+                "scheduler": None,
+                "rows": history.rows,
+                "best": None,
+                "best_value": math.nan,
+                "best_epoch": history.best_epoch,
+                "epochs_done": epochs,
+            }
+            self.finished.append(state)
+            self.begun = None
+            if time.monotonic() - self.last_save >= GROUP_CHECKPOINT_EVERY_S:
+                self.save({})
+        self.current += 1
+
 
 class BatchedModel(Generic[Network]):
     """What models of many seeds share: the seeds and their streams, the device, the trained network, its history.
@@ -226,6 +328,39 @@ class BatchedModel(Generic[Network]):
             network, optimiser, batches=batches, loss=loss, epochs=epochs, seed=0, checkpoint=checkpoint,
             name=name or self.name, **more,
         )  # fmt: skip
+        if isinstance(checkpoint, _GroupCheckpoint):
+            optimisers = {"": optimiser} if isinstance(optimiser, torch.optim.Optimizer) else optimiser
+            checkpoint.finish(network, optimisers, self.history, epochs)
+
+    def train_in_groups(
+        self,
+        train: Callable[[Self, slice, Checkpoint | None], None],
+        *,
+        bytes_per_seed: int,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Train the seeds in groups whose state stays in a CPU's cache, and keep one network of all.
+
+        A seed's numbers do not depend on its group. A GPU takes all seeds at once.
+
+        Args:
+            train: trains a model of some of the seeds by :meth:`train`, once; gets their places and where to leave
+                off. The model is a shallow copy of this one.
+            bytes_per_seed: what a step reads and writes: :data:`ADAM_BYTES` for each parameter, activations.
+        """
+        limit = GROUP_BYTES if self.device.type == "cpu" else len(self.seeds) * bytes_per_seed
+        parts = seed_groups(len(self.seeds), bytes_per_seed, limit)
+        if checkpoint is not None:
+            checkpoint = _GroupCheckpoint(checkpoint, [self.seeds[part] for part in parts])
+        models = []
+        for part in parts:
+            model = copy.copy(self) if len(parts) > 1 else self
+            model.seeds = self.seeds[part]
+            train(model, part, checkpoint)
+            models.append(model)
+        if len(parts) > 1:
+            self.model = join_seeds([model.trained for model in models])
+            self.history = _total([model.history for model in models])
 
     def draw_by_class(self, vectors: Tensor, draw: Callable[[SeedStreams, Tensor], Tensor]) -> Tensor:
         """Class vectors [C, A], and what draws samples [S, count, D] for one of them -> [S, C, count, D].
@@ -237,3 +372,12 @@ class BatchedModel(Generic[Network]):
             for number, vector in enumerate(vectors.to(self.device))
         ]
         return torch.stack(drawn, dim=1).cpu()
+
+
+def _total(histories: Sequence[History]) -> History:
+    """The history of all seeds: a loss is a sum over them."""
+    rows = [
+        (*alike[0][:2], math.fsum(value for *_, value in alike))
+        for alike in zip(*(history.rows for history in histories), strict=True)
+    ]
+    return History(rows, histories[0].best_epoch)

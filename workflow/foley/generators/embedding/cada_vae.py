@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from foley.generators.embedding.protocol import SeenData
 from foley.runtime.seeds import SeedStreams, derive
-from foley.training.batched import BatchedLinear, BatchedModel, adam, pick, xavier_normal_
+from foley.training.batched import AMSGRAD_BYTES, BatchedLinear, BatchedModel, adam, pick, xavier_normal_
 from foley.training.checkpoint import Checkpoint
 from foley.training.scaling import Scaling, ScalingKind
 
@@ -139,44 +139,59 @@ class CADAVAE(BatchedModel[_Pair]):
         x, classes, vectors = self.on_device(data.embeddings, data.classes, self._class_vectors(data.vectors))
         self.scaling = Scaling.of(o.scaling, x)
         x = self.scaling.apply(x)
-        network = _Pair(self.streams("initialise"), x.shape[1], vectors.shape[1], o).to(self.device)
+        dim, condition = x.shape[1], vectors.shape[1]
 
-        def batches(epoch: int) -> Iterator[_Batch]:
-            streams = self.streams("epoch", epoch)
-            weights = (
-                warm_up(epoch, o.kl_weight, o.kl_epochs),
-                warm_up(epoch, o.cross_weight, o.cross_epochs),
-                warm_up(epoch, o.distance_weight, o.distance_epochs),
+        def train(model: CADAVAE, _: slice, checkpoint: Checkpoint | None) -> None:
+            network = _Pair(model.streams("initialise"), dim, condition, o).to(self.device)
+
+            def batches(epoch: int) -> Iterator[_Batch]:
+                streams = model.streams("epoch", epoch)
+                weights = (
+                    warm_up(epoch, o.kl_weight, o.kl_epochs),
+                    warm_up(epoch, o.cross_weight, o.cross_epochs),
+                    warm_up(epoch, o.distance_weight, o.distance_epochs),
+                )
+                for rows in model.shuffled(streams, len(x), o.batch_size):
+                    noise = [self._noise(streams, rows.shape[1]) for _ in range(2)]
+                    yield _Batch(rows, torch.stack(noise), *weights)
+
+            def loss(batch: _Batch) -> Tensor:
+                real, of_class = x[batch.rows], classes[batch.rows]
+                wanted = vectors[of_class]
+                audio = network.audio.encode(real)
+                # Each class is encoded once, not once for each of its rows.
+                encoded = network.classes.encode(vectors.expand(len(model.seeds), -1, -1))
+                named = (pick(encoded[0], of_class), pick(encoded[1], of_class))
+                z = self._draw(*audio, batch.noise[0]), self._draw(*named, batch.noise[1])
+                total = batch.kl * (kl_divergence(*audio).sum() + kl_divergence(*named).sum())
+                for decoder, target, own, other in (
+                    (network.audio, real, *z),
+                    (network.classes, wanted, *z[::-1]),
+                ):
+                    if batch.cross:
+                        # One decoding of both latents, so that each weight is read and has its gradient once.
+                        made, crossed = decoder.decode(torch.cat([own, other], dim=1)).chunk(2, dim=1)
+                        total = total + _l1(made, target) + batch.cross * _l1(crossed, target)
+                    else:
+                        total = total + _l1(decoder.decode(own), target)
+                if batch.distance:
+                    total = total + batch.distance * wasserstein_distance(audio, named).sum()
+                return total
+
+            model.train(
+                network,
+                adam(network, o.learning_rate, amsgrad=True),
+                batches=batches,
+                loss=loss,
+                epochs=o.epochs,
+                checkpoint=checkpoint,
             )
-            for rows in self.shuffled(streams, len(x), o.batch_size):
-                noise = [self._noise(streams, rows.shape[1]) for _ in range(2)]
-                yield _Batch(rows, torch.stack(noise), *weights)
 
-        def loss(batch: _Batch) -> Tensor:
-            real, of_class = x[batch.rows], classes[batch.rows]
-            wanted = vectors[of_class]
-            audio = network.audio.encode(real)
-            # Each class is encoded once, not once for each of its rows.
-            encoded = network.classes.encode(vectors.expand(len(self.seeds), -1, -1))
-            named = (pick(encoded[0], of_class), pick(encoded[1], of_class))
-            z = self._draw(*audio, batch.noise[0]), self._draw(*named, batch.noise[1])
-            total = _l1(network.audio.decode(z[0]), real) + _l1(network.classes.decode(z[1]), wanted)
-            total = total + batch.kl * (kl_divergence(*audio).sum() + kl_divergence(*named).sum())
-            if batch.cross:
-                crossed = _l1(network.audio.decode(z[1]), real) + _l1(network.classes.decode(z[0]), wanted)
-                total = total + batch.cross * crossed
-            if batch.distance:
-                total = total + batch.distance * wasserstein_distance(audio, named).sum()
-            return total
-
-        self.train(
-            network,
-            adam(network, o.learning_rate, amsgrad=True),
-            batches=batches,
-            loss=loss,
-            epochs=o.epochs,
-            checkpoint=checkpoint,
+        weights = sum(
+            hidden * (2 * inputs + 3 * o.latent)
+            for inputs, hidden in ((dim, o.audio_hidden), (condition, o.class_hidden))
         )
+        self.train_in_groups(train, bytes_per_seed=AMSGRAD_BYTES * weights, checkpoint=checkpoint)
 
     @torch.inference_mode()
     def sample(self, vectors: Tensor, count: int) -> Tensor:

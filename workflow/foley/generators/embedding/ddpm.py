@@ -19,14 +19,21 @@ from torch.nn import functional
 from foley.generators.embedding.protocol import SeenData
 from foley.runtime.seeds import SeedStreams
 from foley.training.batched import (
+    ADAM_BYTES,
     BatchedLayerNorm,
     BatchedLinear,
     BatchedModel,
     adam,
     clip_gradients_per_seed,
     dropout,
+    network_of_seeds,
+    seed_groups,
 )
 from foley.training.checkpoint import Checkpoint
+
+# What the samples that are drawn at once on a CPU may hold with their activations: a step does little else than pass
+# over them.
+SAMPLING_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -160,58 +167,78 @@ class DDPM(BatchedModel[_NoisePredictor]):
         o = self.options
         x, classes, vectors = self.on_device(data.embeddings, data.classes, data.vectors)
         rows, self.dim = x.shape
-        network = _NoisePredictor(self.streams("initialise"), self.dim, vectors.shape[1], o).to(self.device)
+        condition = vectors.shape[1]
 
-        def batches(epoch: int) -> Iterator[_Batch]:
-            streams = self.streams("epoch", epoch)
-            for part in self.shuffled(streams, rows, o.batch_size):
-                size = part.shape[1]
-                steps, noise = streams.integers(o.steps, size), streams.normal(size, self.dim)
-                keep = streams.uniform(o.layers, size, o.hidden).to(self.device) if o.dropout else None
-                yield _Batch(part, steps.to(self.device), noise.to(self.device), keep)
+        def train(model: DDPM, _: slice, checkpoint: Checkpoint | None) -> None:
+            network = _NoisePredictor(model.streams("initialise"), self.dim, condition, o).to(self.device)
 
-        def loss(batch: _Batch) -> Tensor:
-            signal = self.schedule.signal[batch.steps].unsqueeze(2)
-            spread = self.schedule.noise[batch.steps].unsqueeze(2)
-            noisy = signal * x[batch.rows] + spread * batch.noise
-            of_class = network.condition_part(vectors)
-            wanted = classes[batch.rows].unsqueeze(2).expand(-1, -1, o.hidden)
-            predicted = network(
-                noisy, network.time_part(batch.steps), of_class.gather(1, wanted), batch.keep, o.dropout
+            def batches(epoch: int) -> Iterator[_Batch]:
+                streams = model.streams("epoch", epoch)
+                for part in model.shuffled(streams, rows, o.batch_size):
+                    size = part.shape[1]
+                    steps, noise = streams.integers(o.steps, size), streams.normal(size, self.dim)
+                    keep = streams.uniform(o.layers, size, o.hidden).to(self.device) if o.dropout else None
+                    yield _Batch(part, steps.to(self.device), noise.to(self.device), keep)
+
+            def loss(batch: _Batch) -> Tensor:
+                signal = self.schedule.signal[batch.steps].unsqueeze(2)
+                spread = self.schedule.noise[batch.steps].unsqueeze(2)
+                noisy = signal * x[batch.rows] + spread * batch.noise
+                of_class = network.condition_part(vectors)
+                wanted = classes[batch.rows].unsqueeze(2).expand(-1, -1, o.hidden)
+                predicted = network(
+                    noisy, network.time_part(batch.steps), of_class.gather(1, wanted), batch.keep, o.dropout
+                )
+                return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
+
+            model.train(
+                network,
+                adam(network, o.learning_rate, o.weight_decay),
+                batches=batches,
+                loss=loss,
+                epochs=o.epochs,
+                before_step=clip_gradients_per_seed(o.max_grad_norm),
+                checkpoint=checkpoint,
             )
-            return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
 
-        self.train(
-            network,
-            adam(network, o.learning_rate, o.weight_decay),
-            batches=batches,
-            loss=loss,
-            epochs=o.epochs,
-            before_step=clip_gradients_per_seed(o.max_grad_norm),
-            checkpoint=checkpoint,
-        )
+        weights = o.hidden * (2 * self.dim + condition + (o.layers + 13) * o.hidden)
+        activations = 4 * o.batch_size * (6 * self.dim + 6 * (o.layers + 2) * o.hidden)
+        self.train_in_groups(train, bytes_per_seed=ADAM_BYTES * weights + activations, checkpoint=checkpoint)
 
     @torch.inference_mode()
     def sample(self, vectors: Tensor, count: int) -> Tensor:
-        network = self.trained
         vectors = vectors.to(self.device)
-        seeds, classes = len(self.seeds), len(vectors)
-        streams = [self.streams("sample", number) for number in range(classes)]
+        seeds = len(self.seeds)
+        bytes_per_seed = 4 * len(vectors) * count * (4 * self.dim + 4 * self.options.hidden)
+        limit = SAMPLING_BYTES if self.device.type == "cpu" else seeds * bytes_per_seed
+        parts = seed_groups(seeds, bytes_per_seed, limit)
+        return torch.cat([self._sample(part, vectors, count) for part in parts])
+
+    def _sample(self, part: slice, vectors: Tensor, count: int) -> Tensor:
+        """Samples of some of the seeds [S, C, count, D]."""
+        network = network_of_seeds(self.trained, part, len(self.seeds))
+        seeds, classes = self.seeds[part], len(vectors)
+        streams = [SeedStreams(seeds, self.name, "sample", number) for number in range(classes)]
+        fresh = torch.empty(len(seeds), classes, count, self.dim)
 
         def draw() -> Tensor:
-            noise = torch.cat([stream.normal(count, self.dim) for stream in streams], dim=1)
-            return noise.to(self.device)
+            for number, stream in enumerate(streams):
+                for seed, generator in enumerate(stream.generators):
+                    fresh[seed, number].normal_(generator=generator)
+            return fresh.flatten(1, 2).to(self.device)
 
-        every = torch.arange(self.options.steps, device=self.device).expand(seeds, -1)
+        every = torch.arange(self.options.steps, device=self.device).expand(len(seeds), -1)
         times = network.time_part(every)
         condition = network.condition_part(vectors).repeat_interleave(count, dim=1)
-        x = draw()
-        s = self.schedule
+        x = draw().clone()
+        scale, remove, deviation = (
+            values.tolist() for values in (self.schedule.scale, self.schedule.remove, self.schedule.deviation)
+        )
         for step in reversed(range(self.options.steps)):
             noise = network(x, times[:, step : step + 1], condition)
-            x = s.scale[step] * (x - s.remove[step] * noise)
+            x.sub_(noise, alpha=remove[step]).mul_(scale[step])
             if step:
-                x = x + s.deviation[step] * draw()
+                x.add_(draw(), alpha=deviation[step])
             if self.options.clamp:
-                x = x.clamp(-1, 1)
-        return x.view(seeds, classes, count, self.dim).cpu()
+                x.clamp_(-1, 1)
+        return x.view(len(seeds), classes, count, self.dim).cpu()

@@ -6,10 +6,14 @@ seen classes' mean, and to unit length again. Around its mean a class has the sh
 their pooled covariance, shrunk after Ledoit & Wolf (2004). Nothing is trained by gradient steps, the output is not
 bounded, and seeds differ in nothing but the noise of the samples.
 
-That noise comes in pairs of opposite sign, so that an even number of samples has the class's predicted mean exactly.
+That noise comes in pairs of opposite sign, one after the other, so that the first n samples, n even, have the
+class's predicted mean exactly.
 
-Length scale and noise of the kernel are chosen on seen classes alone: some are left out in turn, and their clips
-recognised among them, by the cosine to the predicted means in the space where the shared covariance is white.
+Kernel, length scale and noise are chosen on seen classes alone: some are left out in turn, and their clips
+recognised among them, by the cosine to the predicted means in the space where the shared covariance is white, or in
+the space as it is, whichever serves the seen classes better.
+
+Each part can be changed or left out by an option; docs/better_generator.md has what each is worth.
 """
 
 from __future__ import annotations
@@ -17,88 +21,132 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from foley.generators.embedding.protocol import SeenData
-from foley.runtime.seeds import SeedStreams, derive
+from foley.runtime.seeds import SeedStreams
 from foley.training.checkpoint import Checkpoint
 from foley.training.covariance import shrunk_covariance, whitening
+from foley.training.held_out_classes import class_means, hold_out_classes, part_count
 from foley.training.loop import choose_device
-from foley.training.scaling import Scaling
+from foley.training.scaling import Scaling, ScalingKind
 
 log = logging.getLogger(__name__)
 
-# Where too few seen classes are there to choose them.
+Kernel = Literal["radial", "linear"]
+Score = Literal["cosine", "distance"]
+
+# Length scale and noise where too few seen classes are there to choose them.
 FALLBACK = (1.0, 1.0)
+# Part of the identity in the covariance that whitens. With few clips or classes there is too little to learn it from.
+SHRINKAGES = (0.3, 1.0)
 
 
 @dataclass(frozen=True)
 class GaussianProcessOptions:
-    """``length_scales`` are multiples of the median squared distance between seen classes' vectors, ``noises`` of the
-    kernel's diagonal. The pair is chosen in ``groupings`` of the seen classes into parts of about ``held_out``.
+    """``length_scales`` are multiples of the median squared distance between seen classes' vectors (of no use to the
+    linear kernel, which makes the process a ridge regression on class vectors), ``noises`` of the kernel's diagonal.
+    Of ``kernels``, ``length_scales`` and ``noises`` those are taken that recognise seen classes best, in
+    ``groupings`` of the seen classes into parts of about ``held_out``; one of each fixes them.
 
-    shrinkage: part of the identity (of equal trace) in the covariance that whitens while choosing.
+    centre: the seen classes' mean vector is taken from the class vectors.
+    scaling: of each dimension of the embeddings, learnt from seen classes.
+    samples: around its mean a class has the seen classes' ``shared`` covariance, or all samples are the ``mean``.
+    score, shrinkages: how clips are recognised while choosing, as in the prototype classifier. The first shrinkage
+        gives way to a later one that serves seen classes better by more than the gain's standard error over classes
+        (the one-standard-error rule of Breiman et al. 1984); 1 is no whitening.
     uncertainty: how unsure the process is of a class's mean widens its samples.
     """
 
+    kernels: tuple[Kernel, ...] = ("radial",)
     length_scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     noises: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
     held_out: int = 8
     groupings: int = 4
-    shrinkage: float = 0.3
+    centre: bool = True
+    scaling: ScalingKind = "standardise"
+    samples: Literal["shared", "mean"] = "shared"
+    score: Score = "cosine"
+    shrinkages: tuple[float, ...] = SHRINKAGES
     uncertainty: bool = False
 
     def __post_init__(self) -> None:
         if not self.length_scales or not self.noises or min(*self.length_scales, *self.noises) <= 0:
             raise ValueError("length_scales and noises must be positive")
-        if self.held_out < 2 or self.groupings < 1 or not 0 <= self.shrinkage < 1:
-            raise ValueError("held_out must be at least 2, groupings at least 1, shrinkage in [0, 1)")
+        if not self.kernels:
+            raise ValueError("kernels must name at least one of radial, linear")
+        if self.held_out < 2 or self.groupings < 1:
+            raise ValueError("held_out must be at least 2, groupings at least 1")
+        if not self.shrinkages or not 0 <= min(self.shrinkages) <= max(self.shrinkages) <= 1:
+            raise ValueError("shrinkages must lie in [0, 1]")
+
+    def grid(self) -> list[Setting]:
+        """All that is chosen among, the smoother the later."""
+        return [
+            Setting(kernel, scale, noise)
+            for kernel in self.kernels
+            for scale in (self.length_scales if kernel == "radial" else (1.0,))
+            for noise in self.noises
+        ]
 
 
 @dataclass(frozen=True)
-class _Process:
-    """The process given the means of some classes."""
+class Setting:
+    """One kernel with its numbers."""
 
+    kernel: Kernel
+    length_scale: float
+    noise: float
+
+    def __str__(self) -> str:
+        scale = f", length scale {self.length_scale:g}" if self.kernel == "radial" else ""
+        return f"{self.kernel} kernel{scale}, noise {self.noise:g}"
+
+
+@dataclass(frozen=True)
+class Process:
+    """The process given the mean embeddings of some classes."""
+
+    setting: Setting
     centre: Tensor  # of the class vectors [A]
     vectors: Tensor  # [C, A]
     distance: Tensor  # unit of length scales
-    scale: float
     inverse: Tensor  # [C, C]
     mean: Tensor  # over classes [D]
     weights: Tensor  # [C, D]
 
     @classmethod
-    def of(cls, vectors: Tensor, means: Tensor, scale: float, noise: float) -> _Process:
+    def of(cls, vectors: Tensor, means: Tensor, setting: Setting, *, centre: bool = True) -> Process:
         """Class vectors [C, A] and mean embeddings [C, D] -> the process."""
         unit = functional.normalize(vectors, dim=1)
-        centre = unit.mean(dim=0)
-        known = functional.normalize(unit - centre, dim=1)
-        apart = torch.cdist(known, known).square()
+        middle = unit.mean(dim=0) if centre else torch.zeros_like(unit[0])
+        known = functional.normalize(unit - middle, dim=1)
         rows, columns = torch.triu_indices(len(known), len(known), 1)
+        apart = torch.cdist(known, known).square()
         # Classes with one vector between them cannot be told apart; any unit does.
         distance = apart[rows, columns].median().clamp(min=1e-6) if len(rows) else apart.new_ones(())
-        kernel = torch.exp(-apart / (scale * distance))
-        inverse = torch.linalg.inv(
-            kernel + noise * torch.eye(len(known), dtype=kernel.dtype, device=kernel.device)
-        )
+        noise = setting.noise * torch.eye(len(known), dtype=known.dtype, device=known.device)
+        inverse = torch.linalg.inv(_kernel(setting, known, known, distance) + noise)
         mean = means.mean(dim=0)
-        return cls(centre, known, distance, scale, inverse, mean, inverse @ (means - mean))
+        return cls(setting, middle, known, distance, inverse, mean, inverse @ (means - mean))
 
     def predict(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Class vectors [C', A] -> mean embeddings [C', D] and the process's own variance [C'], at most 1."""
         asked = functional.normalize(functional.normalize(vectors, dim=1) - self.centre, dim=1)
-        kernel = torch.exp(-torch.cdist(asked, self.vectors).square() / (self.scale * self.distance))
+        kernel = _kernel(self.setting, asked, self.vectors, self.distance)
+        # Vectors have length 1, so that the prior variance is 1 with either kernel.
         variance = 1 - (kernel @ self.inverse * kernel).sum(dim=1)
         return self.mean + kernel @ self.weights, variance.clamp(min=0)
 
 
-def _class_means(x: Tensor, classes: Tensor, count: int) -> Tensor:
-    """[N, D] and rows [N] -> [count, D]."""
-    sums = x.new_zeros(count, x.shape[1]).index_add_(0, classes, x)
-    return sums / torch.bincount(classes, minlength=count).clamp(min=1).unsqueeze(1)
+def _kernel(setting: Setting, a: Tensor, b: Tensor, distance: Tensor) -> Tensor:
+    if setting.kernel == "linear":
+        return a @ b.T
+    return torch.exp(-torch.cdist(a, b).square() / (setting.length_scale * distance))
 
 
 class GaussianProcess:
@@ -110,8 +158,9 @@ class GaussianProcess:
         self.options = options
         self.seeds = list(seeds)
         self.device = choose_device()
-        self.process: _Process | None = None
-        self.chosen = FALLBACK
+        self.process: Process | None = None
+        self.chosen = Setting(options.kernels[0], *FALLBACK)
+        self.shrinkage = options.shrinkages[0]
 
     def fit(self, data: SeenData, *, checkpoint: Checkpoint | None = None) -> None:
         """Solve; there is nothing to continue from a checkpoint.
@@ -124,13 +173,12 @@ class GaussianProcess:
         empty = (torch.bincount(classes, minlength=len(vectors)) == 0).nonzero().flatten().tolist()
         if empty:
             raise ValueError(f"seen classes in rows {empty} have no embedding to learn from")
-        self.scaling = Scaling.of("standardise", x)
+        self.scaling = Scaling.of(self.options.scaling, x)
         x = self.scaling.apply(x)
-        self.chosen = self._choose(x, classes, vectors)
-        means = _class_means(x, classes, len(vectors))
-        self.process = _Process.of(vectors, means, *self.chosen)
-        covariance = shrunk_covariance(x - means[classes])
-        self.shape = torch.linalg.cholesky(covariance)
+        self.chosen, self.shrinkage = self._choose(x, classes, vectors)
+        means = class_means(x, classes, len(vectors))
+        self.process = Process.of(vectors, means, self.chosen, centre=self.options.centre)
+        self.shape = torch.linalg.cholesky(shrunk_covariance(x - means[classes]))
         # Between classes, for the process's own doubt.
         self.spread = torch.linalg.cholesky(shrunk_covariance(means - means.mean(dim=0)))
 
@@ -142,50 +190,72 @@ class GaussianProcess:
         out = []
         for number, (mean, variance) in enumerate(zip(means, variances, strict=True)):
             streams = SeedStreams(self.seeds, "gaussian process", "sample", number)
-            noise = self._pairs(streams, count, len(mean)) @ self.shape.T
+            made = mean.expand(len(self.seeds), count, -1)
+            if self.options.samples == "shared":
+                made = made + self._pairs(streams, count, len(mean)) @ self.shape.T
             if self.options.uncertainty:
-                noise = noise + variance.sqrt() * (self._pairs(streams, count, len(mean)) @ self.spread.T)
-            out.append(self.scaling.undo(mean + noise))
+                made = made + variance.sqrt() * (self._pairs(streams, count, len(mean)) @ self.spread.T)
+            out.append(self.scaling.undo(made))
         return torch.stack(out, dim=1).float().cpu()
 
     def _pairs(self, streams: SeedStreams, count: int, dim: int) -> Tensor:
-        """Standard normal numbers [S, count, D] in pairs of opposite sign; an odd one out is zero."""
+        """Standard normal numbers [S, count, D]: a, -a, b, -b, …; an odd one out at the end is zero."""
         half = streams.normal(count // 2, dim).to(self.device).double()
-        odd = half.new_zeros(len(half), count % 2, dim)
-        return torch.cat([half, -half, odd], dim=1)
+        pairs = torch.stack([half, -half], dim=2).flatten(1, 2)
+        return torch.cat([pairs, pairs.new_zeros(len(half), count % 2, dim)], dim=1)
 
-    def _choose(self, x: Tensor, classes: Tensor, vectors: Tensor) -> tuple[float, float]:
-        """The length scale and noise that best recognise seen classes left out, among themselves."""
+    def _choose(self, x: Tensor, classes: Tensor, vectors: Tensor) -> tuple[Setting, float]:
+        """The setting and the shrinkage that best recognise seen classes left out, among themselves."""
         o = self.options
-        parts = max(2, len(vectors) // o.held_out)
-        if len(vectors) < 2 * parts or len(o.length_scales) * len(o.noises) == 1:
-            chosen = FALLBACK if len(vectors) < 2 * parts else (o.length_scales[0], o.noises[0])
-            log.warning("gaussian process: length scale %g and noise %g, not chosen by seen classes", *chosen)
-            return chosen
-        grid = [(scale, noise) for scale in o.length_scales for noise in o.noises]
-        recalls = torch.zeros(len(grid), dtype=torch.float64, device=self.device)
-        for grouping in range(o.groupings):
-            stream = torch.Generator().manual_seed(derive(0, "gaussian process", grouping))
-            of_class = torch.randperm(len(vectors), generator=stream).to(self.device) % parts
-            for part in range(parts):
-                out = of_class == part
-                held = out[classes]
-                # Row numbers among the classes that stay, and among those left out.
-                renumbered = torch.where(out, out.cumsum(0), (~out).cumsum(0)) - 1
-                kept, truth = renumbered[classes[~held]], renumbered[classes[held]]
-                means = _class_means(x[~held], kept, int((~out).sum()))
-                white = whitening(shrunk_covariance(x[~held] - means[kept]), o.shrinkage)
-                middle = means.mean(dim=0)
-                clips = functional.normalize((x[held] - middle) @ white, dim=1)
-                for row, (scale, noise) in enumerate(grid):
-                    predicted, _ = _Process.of(vectors[~out], means, scale, noise).predict(vectors[out])
-                    towards = functional.normalize((predicted - middle) @ white, dim=1)
-                    right = ((clips @ towards.T).argmax(dim=1) == truth).double()
-                    recalls[row] += _class_means(right.unsqueeze(1), truth, int(out.sum())).sum()
-        recalls /= o.groupings * len(vectors)
-        best = int((recalls == recalls.max()).nonzero().max())  # of equals the smoothest
+        grid = o.grid()
+        if len(grid) * len(o.shrinkages) == 1:
+            return grid[0], o.shrinkages[0]
+        if len(vectors) < 2 * part_count(len(vectors), o.held_out):
+            chosen = Setting(o.kernels[0], *FALLBACK) if len(grid) > 1 else grid[0]
+            log.warning(
+                "gaussian process: %d seen classes are too few to choose by; %s", len(vectors), chosen
+            )
+            return chosen, o.shrinkages[0]
+        recalls = x.new_zeros(len(o.shrinkages), len(grid), len(vectors))
+        for part in hold_out_classes(
+            classes, len(vectors), held_out=o.held_out, groupings=o.groupings, name="gaussian process"
+        ):
+            kept, out = x[~part.held], part.out
+            means = class_means(kept, part.kept_rows, int((~out).sum()))
+            covariance = shrunk_covariance(kept - means[part.kept_rows])
+            middle = means.mean(dim=0)
+            clips = x[part.held] - middle
+            # Of all settings at once: [G, C', D]
+            towards = torch.stack(
+                [
+                    Process.of(vectors[~out], means, setting, centre=o.centre).predict(vectors[out])[0]
+                    for setting in grid
+                ]
+            )
+            for row, shrinkage in enumerate(o.shrinkages):
+                white = whitening(covariance, shrinkage)
+                scores = compare(clips @ white, (towards - middle) @ white, o.score)
+                right = (scores.argmax(dim=2) == part.held_rows).double().T
+                recalls[row][:, out] += class_means(right, part.held_rows, int(out.sum())).T
+        recalls /= o.groupings
+        means = recalls.mean(dim=2)
+        # For each shrinkage the best setting, of equals the smoothest.
+        columns = [int((each == each.max()).nonzero().max()) for each in means]
+        row = 0
+        for other in range(1, len(o.shrinkages)):
+            gain = recalls[other, columns[other]] - recalls[row, columns[row]]
+            if gain.mean() > gain.std() / len(gain) ** 0.5:
+                row = other
+        setting = grid[columns[row]]
         log.info(
-            "gaussian process: length scale %g, noise %g, mean recall of seen classes left out %.3f",
-            *(*grid[best], recalls[best]),
+            "gaussian process: %s, shrinkage %g, mean recall of seen classes left out %.3f",
+            *(setting, o.shrinkages[row], means[row, columns[row]]),
         )
-        return grid[best]
+        return setting, o.shrinkages[row]
+
+
+def compare(x: Tensor, towards: Tensor, score: Score) -> Tensor:
+    """Embeddings [N, D] or [S, N, D] and class means [S, C, D] in one space -> scores [S, N, C]."""
+    if score == "cosine":
+        return functional.normalize(x, dim=-1) @ functional.normalize(towards, dim=-1).mT
+    return -torch.cdist(x.expand(len(towards), -1, -1), towards).square()

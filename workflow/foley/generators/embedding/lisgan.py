@@ -31,7 +31,16 @@ from torch.nn import functional
 
 from foley.generators.embedding.protocol import SeenData
 from foley.runtime.seeds import SeedStreams, derive
-from foley.training.batched import BatchedLinear, BatchedModel, Examples, adam, cross_entropy, normal_, pick
+from foley.training.batched import (
+    ADAM_BYTES,
+    BatchedLinear,
+    BatchedModel,
+    Examples,
+    adam,
+    cross_entropy,
+    normal_,
+    pick,
+)
 from foley.training.checkpoint import Checkpoint
 from foley.training.scaling import Scaling, ScalingKind
 from foley.training.softmax import SoftmaxRegression, SoftmaxTraining
@@ -170,68 +179,81 @@ class LisGAN(BatchedModel[_Players]):
         x = self.scaling.apply(x)
         rows, dim = x.shape
         self.noise = o.noise or vectors.shape[1]
-        network = _Players(self.streams("initialise"), dim, vectors.shape[1], self.noise, o).to(self.device)
-        generator, critic = network.generator, network.critic
+        condition = vectors.shape[1]
         souls = soul_samples(x, classes, len(vectors), o.souls)
-        # Trained anew when an interrupted training goes on: it takes seconds.
-        recogniser = SoftmaxRegression(PRETRAINED, self.seeds, len(vectors), "lisgan classifier")
-        recogniser.fit(Examples((x, classes)))
-        recogniser.trained.requires_grad_(False)
 
-        def batches(epoch: int) -> Iterator[_Batch]:
-            streams = self.streams("epoch", epoch)
-            shown = [
-                part for _ in range(o.critic_steps) for part in self.shuffled(streams, rows, o.batch_size)
-            ]
-            for number, part in enumerate(shown):
-                size = part.shape[1]
-                noise, mix = streams.normal(size, self.noise), streams.uniform(size, 1)
-                yield _Batch("critic", part, noise.to(self.device), mix.to(self.device))
-                if (number + 1) % o.critic_steps == 0:
-                    noise = streams.normal(size, self.noise).to(self.device)
-                    mean_noise = streams.normal(len(vectors) * o.mean_soul_samples, self.noise)
-                    yield _Batch("generator", part, noise, mean_noise=mean_noise.to(self.device))
+        def train(model: LisGAN, _: slice, checkpoint: Checkpoint | None) -> None:
+            network = _Players(model.streams("initialise"), dim, condition, self.noise, o).to(self.device)
+            generator, critic = network.generator, network.critic
+            # Trained anew when an interrupted training goes on: it takes seconds.
+            recogniser = SoftmaxRegression(PRETRAINED, model.seeds, len(vectors), "lisgan classifier")
+            recogniser.fit(Examples((x, classes)))
+            recogniser.trained.requires_grad_(False)
 
-        def loss(batch: _Batch) -> Tensor:
-            of_class = classes[batch.rows]
-            if batch.mix is not None:
-                with torch.no_grad():
-                    fake = self._generate(
-                        generator, batch.noise, pick(generator.class_part(vectors), of_class)
-                    )
-                return critic_loss(
-                    critic,
-                    x[batch.rows],
-                    fake,
-                    batch.mix,
-                    pick(critic.class_part(vectors), of_class),
-                    o.penalty,
-                ).sum()
-            assert batch.mean_noise is not None
-            parts = generator.class_part(vectors)
-            fake = self._generate(generator, batch.noise, pick(parts, of_class))
-            judged = critic(fake, pick(critic.class_part(vectors), of_class))
-            total = -judged.mean(dim=(1, 2)).sum()
-            total = total + o.classification_weight * cross_entropy(recogniser.trained(fake), of_class)
-            total = total + o.soul_weight * nearest_soul(fake, souls[of_class]).mean(dim=1).sum()
-            many = self._generate(
-                generator, batch.mean_noise, parts.repeat_interleave(o.mean_soul_samples, dim=1)
+            def batches(epoch: int) -> Iterator[_Batch]:
+                streams = model.streams("epoch", epoch)
+                shown = [
+                    part
+                    for _ in range(o.critic_steps)
+                    for part in model.shuffled(streams, rows, o.batch_size)
+                ]
+                for number, part in enumerate(shown):
+                    size = part.shape[1]
+                    noise, mix = streams.normal(size, self.noise), streams.uniform(size, 1)
+                    yield _Batch("critic", part, noise.to(self.device), mix.to(self.device))
+                    if (number + 1) % o.critic_steps == 0:
+                        noise = streams.normal(size, self.noise).to(self.device)
+                        mean_noise = streams.normal(len(vectors) * o.mean_soul_samples, self.noise)
+                        yield _Batch("generator", part, noise, mean_noise=mean_noise.to(self.device))
+
+            # The generator's class part while it waits for its turn.
+            waiting: Tensor | None = None
+
+            def loss(batch: _Batch) -> Tensor:
+                nonlocal waiting
+                of_class = classes[batch.rows]
+                if batch.mix is not None:
+                    with torch.no_grad():
+                        if waiting is None:
+                            waiting = generator.class_part(vectors)
+                        fake = self._generate(generator, batch.noise, pick(waiting, of_class))
+                    return critic_loss(
+                        critic,
+                        x[batch.rows],
+                        fake,
+                        batch.mix,
+                        pick(critic.class_part(vectors), of_class),
+                        o.penalty,
+                    ).sum()
+                assert batch.mean_noise is not None
+                waiting = None
+                parts = generator.class_part(vectors)
+                fake = self._generate(generator, batch.noise, pick(parts, of_class))
+                judged = critic(fake, pick(critic.class_part(vectors), of_class))
+                total = -judged.mean(dim=(1, 2)).sum()
+                total = total + o.classification_weight * cross_entropy(recogniser.trained(fake), of_class)
+                total = total + o.soul_weight * nearest_soul(fake, souls[of_class]).mean(dim=1).sum()
+                many = self._generate(
+                    generator, batch.mean_noise, parts.repeat_interleave(o.mean_soul_samples, dim=1)
+                )
+                means = many.view(len(model.seeds), len(vectors), o.mean_soul_samples, dim).mean(dim=2)
+                return total + o.mean_soul_weight * nearest_soul(means, souls).mean(dim=1).sum()
+
+            model.train(
+                network,
+                {
+                    "critic": adam(critic, o.learning_rate, beta1=o.beta1),
+                    "generator": adam(generator, o.learning_rate, beta1=o.beta1),
+                },
+                turn=lambda batch: batch.turn,
+                batches=batches,
+                loss=loss,
+                epochs=o.epochs,
+                checkpoint=checkpoint,
             )
-            means = many.view(len(self.seeds), len(vectors), o.mean_soul_samples, dim).mean(dim=2)
-            return total + o.mean_soul_weight * nearest_soul(means, souls).mean(dim=1).sum()
 
-        self.train(
-            network,
-            {
-                "critic": adam(critic, o.learning_rate, beta1=o.beta1),
-                "generator": adam(generator, o.learning_rate, beta1=o.beta1),
-            },
-            turn=lambda batch: batch.turn,
-            batches=batches,
-            loss=loss,
-            epochs=o.epochs,
-            checkpoint=checkpoint,
-        )
+        weights = o.hidden * (self.noise + condition + dim) + o.critic_hidden * (dim + condition)
+        self.train_in_groups(train, bytes_per_seed=ADAM_BYTES * weights, checkpoint=checkpoint)
 
     @torch.inference_mode()
     def sample(self, vectors: Tensor, count: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,45 @@ from foley.studies.zero_shot.predictions import CONVENTIONAL, GENERALISED
 from foley.tables.scores import PREDICTIONS
 
 
-def classify(
-    output: Path,
-    *,
+@dataclass(frozen=True)
+class Trained:
+    """A trained classifier (``ZeroShotClassifier``), and the checkpoint to discard once its answers are written."""
+
+    model: Any
+    checkpoint: Any
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of clips, in one setting.
+
+    ``rows`` [N] of the experiment; ``said`` [seeds, N] class ids; ``margins`` [seeds, N] highest score minus the best
+    of another class, zero where a single class competes.
+    """
+
+    rows: np.ndarray
+    said: np.ndarray
+    margins: np.ndarray
+
+
+def train_classifier(
     experiment: Experiment,
+    *,
     synthetic: np.ndarray | None,
-    projected: Projected | None = None,
+    projected: Projected | None,
     classifier: type,
     options: Any,
     seeds: Sequence[int],
-    labels: Mapping[str, str],
     checkpoints: Path | None = None,
     facts: Any = None,
-    provenance: Mapping[str, Any] | None = None,
-) -> None:
-    """Train the classifier and write what it says of unseen and held-out seen clips.
+) -> Trained:
+    """Train on real clips of seen classes and, if given, synthetic embeddings of unseen ones; all seeds at once.
 
     Args:
         synthetic: [seeds, unseen classes, count, D] or None for a classifier without a generator.
         projected: real embeddings in the space of ``synthetic``, where that is the generator's own.
-        labels: dataset, split, method and variant, as the table names them.
+        checkpoints: folder to continue an interrupted training from.
+        facts: what the training depends on beside its data, options and seeds.
     """
     import torch
 
@@ -59,34 +79,79 @@ def classify(
         ),
         checkpoint=checkpoint,
     )
+    return Trained(model, checkpoint)
+
+
+def ask_classifier(model: Any, experiment: Experiment, projected: Projected | None, setting: str) -> Answers:
+    """What a trained classifier says: of unseen clips among unseen classes (conventional), or of unseen and held-out
+    seen clips among all classes (generalised)."""
+    import torch
+
+    roles, first = {
+        CONVENTIONAL: (("unseen",), len(experiment.seen)),
+        GENERALISED: (("unseen", "seen_test"), 0),
+    }[setting]
+    rows = experiment.rows(*roles)
+    known = experiment.known[first:]
+    asked = projected.clips[:, rows] if projected is not None else experiment.embeddings[rows]
+    scores = model.score(torch.from_numpy(asked), torch.arange(first, len(experiment.known)))
+    best = scores.topk(min(2, len(known)), dim=2)
+    return Answers(
+        rows,
+        known[best.indices[:, :, 0].numpy()],
+        (best.values[:, :, 0] - best.values[:, :, -1]).numpy(),
+    )
+
+
+def label_columns(labels: Mapping[str, str], rows: int) -> dict[str, pa.Array]:
+    """Columns of text that say the same in each of ``rows`` rows."""
+    return {name: pa.array([value] * rows, pa.string()) for name, value in labels.items()}
+
+
+def classify(
+    output: Path,
+    *,
+    experiment: Experiment,
+    synthetic: np.ndarray | None,
+    projected: Projected | None = None,
+    classifier: type,
+    options: Any,
+    seeds: Sequence[int],
+    labels: Mapping[str, str],
+    checkpoints: Path | None = None,
+    facts: Any = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Train the classifier and write what it says of unseen and held-out seen clips.
+
+    Args:
+        labels: dataset, split, method and variant, as the table names them.
+
+    The others are those of :func:`train_classifier`.
+    """
+    trained = train_classifier(
+        experiment, synthetic=synthetic, projected=projected, classifier=classifier, options=options,
+        seeds=seeds, checkpoints=checkpoints, facts=facts,
+    )  # fmt: skip
     parts = []
-    unseen, seen_test = experiment.rows("unseen"), experiment.rows("seen_test")
-    for setting, rows, first in (
-        (CONVENTIONAL, unseen, len(experiment.seen)),
-        (GENERALISED, np.sort(np.concatenate([unseen, seen_test])), 0),
-    ):
-        known = experiment.known[first:]
-        asked = projected.clips[:, rows] if projected is not None else experiment.embeddings[rows]
-        scores = model.score(torch.from_numpy(asked), torch.arange(first, len(experiment.known)))
-        best = scores.topk(min(2, len(known)), dim=2)
-        said = known[best.indices[:, :, 0].numpy()]
-        margins = (best.values[:, :, 0] - best.values[:, :, -1]).numpy()
-        n = len(rows)
+    for setting in (CONVENTIONAL, GENERALISED):
+        answers = ask_classifier(trained.model, experiment, projected, setting)
+        rows, n = answers.rows, len(answers.rows)
         for number, seed in enumerate(seeds):
             parts.append(
                 pa.table(
                     {
-                        **{name: pa.array([value] * n, pa.string()) for name, value in labels.items()},
+                        **label_columns(labels, n),
                         "setting": pa.array([setting] * n, pa.string()),
                         "seed": pa.array([seed] * n, pa.int32()),
                         "clip_id": pa.array(experiment.clip_ids[rows], pa.string()),
                         "role": pa.array(experiment.roles[rows].astype(object), pa.string()),
                         "class_id": pa.array(experiment.class_ids[rows], pa.int32()),
-                        "predicted_class_id": pa.array(said[number], pa.int32()),
-                        "margin": pa.array(margins[number], pa.float32()),
+                        "predicted_class_id": pa.array(answers.said[number], pa.int32()),
+                        "margin": pa.array(answers.margins[number], pa.float32()),
                     }
                 )
             )
     tables.write(output, PREDICTIONS, pa.concat_tables(parts), provenance)
-    if checkpoint is not None:
-        checkpoint.discard()
+    if trained.checkpoint is not None:
+        trained.checkpoint.discard()

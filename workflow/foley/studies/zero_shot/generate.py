@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foley import tables
 from foley.studies.partition import TRAINING_ROLES
@@ -115,35 +116,65 @@ def _write_projected(
 
 
 def read_synthetic(path: Path, unseen: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
-    """Synthetic embeddings as [seeds, unseen classes, count, dim]."""
-    table = tables.read(path, columns=list(SYNTHETIC_EMBEDDINGS.columns))
-    matrix = tables.to_matrix(table["vector"])
+    """Synthetic embeddings of these seeds, all that the table holds or some: [seeds, unseen classes, count, dim].
+
+    Raises:
+        ValueError: the table lacks a seed, or its seeds and classes don't have equally many embeddings.
+    """
+    table, found = _of_seeds(tables.read(path, columns=list(SYNTHETIC_EMBEDDINGS.columns)), seeds)
     count = table.num_rows // (len(seeds) * len(unseen))
-    if table.num_rows != len(seeds) * len(unseen) * count:
-        raise ValueError(f"{path} does not hold equally many embeddings for each seed and class")
-    return matrix.reshape(len(seeds), len(unseen), count, -1)
+    # Rows are ordered by seed, class and index.
+    expected = np.repeat(np.array(unseen), count)
+    class_ids = table["class_id"].to_numpy()
+    if found != sorted(seeds) or class_ids.tolist() != np.tile(expected, len(seeds)).tolist():
+        raise ValueError(
+            f"{path} does not hold equally many embeddings for each seed and class: wanted seeds {sorted(seeds)} and "
+            f"classes {list(unseen)}, found seeds {found} and classes {sorted(set(class_ids.tolist()))}"
+        )
+    matrix = tables.to_matrix(table["vector"]).reshape(len(seeds), len(unseen), count, -1)
+    return _as_asked(matrix, seeds)
 
 
 def read_projected(path: Path, experiment: Experiment, seeds: Sequence[int]) -> Projected | None:
-    """Real embeddings in the generator's own space; None for a generator without one.
+    """Real embeddings in the generator's own space, of these seeds; None for a generator without one.
 
     Raises:
-        ValueError: the table is of other seeds or clips.
+        ValueError: the table lacks a seed, or is of other clips.
     """
-    table = tables.read(path, columns=list(PROJECTED_EMBEDDINGS.columns))
-    if not table.num_rows:
+    whole = tables.read(path, columns=list(PROJECTED_EMBEDDINGS.columns))
+    if not whole.num_rows:
         return None
+    table, found = _of_seeds(whole, seeds)
     rows = table.num_rows // len(seeds)
     # Rows are ordered by seed, clip and draw; each seed has the same clips and draws.
     head = table.slice(0, rows)
     draws = head["draw"].to_numpy()
     clip_ids = np.array(head["clip_id"].to_pylist(), dtype=object)
-    if table.num_rows != len(seeds) * rows or clip_ids[draws == 0].tolist() != experiment.clip_ids.tolist():
-        raise ValueError(f"{path} does not hold the experiment's clips for each seed")
-    vectors = tables.to_matrix(table["vector"]).reshape(len(seeds), rows, -1)
+    if (
+        found != sorted(seeds)
+        or table.num_rows != len(seeds) * rows
+        or clip_ids[draws == 0].tolist() != experiment.clip_ids.tolist()
+    ):
+        raise ValueError(
+            f"{path} does not hold the experiment's clips for each seed: wanted seeds {sorted(seeds)}, found {found}"
+        )
+    vectors = _as_asked(tables.to_matrix(table["vector"]).reshape(len(seeds), rows, -1), seeds)
     position = {clip_id: row for row, clip_id in enumerate(experiment.clip_ids)}
     return Projected(
         clips=vectors[:, draws == 0],
         train_rows=np.array([position[c] for c in clip_ids[draws > 0]], dtype=np.int64),
         train=vectors[:, draws > 0],
     )
+
+
+def _of_seeds(table: pa.Table, seeds: Sequence[int]) -> tuple[pa.Table, list[int]]:
+    """The rows of these seeds, and which of them there are."""
+    kept = table.filter(pc.is_in(table["seed"], pa.array(list(seeds), table["seed"].type)))
+    return kept, sorted(pc.unique(kept["seed"]).to_pylist())
+
+
+def _as_asked(values: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    """Values [seeds, ...] of ascending seeds, in the order in which the seeds were asked for."""
+    if list(seeds) == sorted(seeds):
+        return values
+    return values[np.argsort(np.argsort(seeds))]

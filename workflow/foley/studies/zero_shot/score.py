@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from foley import tables
 from foley.metrics import classification as metric
 from foley.metrics.bootstrap import Resamples, interval, resample_recordings
-from foley.studies.zero_shot.predictions import CONVENTIONAL, GENERALISED, Predicted, read_predictions
+from foley.studies.zero_shot.predictions import CONVENTIONAL, GENERALISED, Predicted, read_settings
 from foley.tables.scores import SCORES
 from foley.tables.zero_shot import PARTITION
 
@@ -21,7 +21,10 @@ STUDY = "zero_shot"
 
 @dataclass(frozen=True)
 class Measured:
-    """A quantity of one method in one split: per seed [seeds], and its bootstrap draws (mean over seeds)."""
+    """A quantity of one method in one split: per seed [seeds], and its bootstrap draws (mean over seeds).
+
+    A method without seeds has one value.
+    """
 
     per_seed: np.ndarray
     draws: np.ndarray
@@ -40,10 +43,28 @@ def resamples_of(
 def measure(
     path: Path, recording_of: Mapping[str, str], draws: int, seed: int
 ) -> tuple[Predicted, dict[str, Measured]]:
-    """Everything measured of one file of predictions, by metric."""
-    plain = read_predictions(path, CONVENTIONAL)
+    """Everything measured of one file of predictions, by metric.
+
+    References without generalised predictions have ``accuracy`` and ``accuracy_macro`` alone.
+
+    Raises:
+        ValueError: the file has no conventional predictions.
+    """
+
+    def resample(predicted: Predicted) -> Resamples:
+        return resamples_of(predicted.clip_ids, recording_of, predicted.labels["split"], draws, seed)
+
+    return measure_with(path, resample)
+
+
+def measure_with(
+    path: Path, resample: Callable[[Predicted], Resamples]
+) -> tuple[Predicted, dict[str, Measured]]:
+    """The same with draws from ``resample``, which may hand out one set of draws for many methods."""
+    settings = read_settings(path)
+    plain = settings[CONVENTIONAL]
     known = np.unique(plain.truth)
-    resamples = resamples_of(plain.clip_ids, recording_of, plain.labels["split"], draws, seed)
+    resamples = resample(plain)
     correct = plain.correct
     n = len(plain.truth)
     found = {
@@ -54,8 +75,10 @@ def measure(
             n,
         ),
     }
-    general = read_predictions(path, GENERALISED)
-    resamples = resamples_of(general.clip_ids, recording_of, general.labels["split"], draws, seed)
+    if GENERALISED not in settings:
+        return plain, found
+    general = settings[GENERALISED]
+    resamples = resample(general)
     sides: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, side in (("accuracy_seen", ~general.is_unseen), ("accuracy_unseen", general.is_unseen)):
         if not side.any():  # every seen class has a single recording, which trains
@@ -91,12 +114,14 @@ def score_row(
 def summary_rows(
     labels: Mapping[str, str], name: str, seeds: Sequence[int], measured: Measured
 ) -> list[dict[str, Any]]:
+    """The mean over seeds with its interval, a row per seed and their spread; without seeds, the first row alone."""
     low, high = interval(measured.draws)
     rows = [score_row(labels, name, measured.per_seed.mean(), measured.n, low=low, high=high)]
-    rows += [
-        score_row(labels, name, value, measured.n, seed=seed)
-        for seed, value in zip(seeds, measured.per_seed, strict=True)
-    ]
+    if seeds:
+        rows += [
+            score_row(labels, name, value, measured.n, seed=seed)
+            for seed, value in zip(seeds, measured.per_seed, strict=True)
+        ]
     if len(seeds) > 1:
         rows.append(score_row(labels, f"{name}_seed_std", measured.per_seed.std(ddof=1), len(seeds)))
     return rows

@@ -1,0 +1,521 @@
+"""The study behind docs/better_generator.md, on the tables of a finished zero-shot run.
+
+    python benchmarks/better_generator.py ablation results/zero_shot_esc50 --dataset esc50 --vectors words
+    python benchmarks/better_generator.py published results/zero_shot_esc50 --dataset esc50 --vectors words
+    python benchmarks/better_generator.py calibration results/zero_shot_esc50 --dataset esc50 --vectors words
+    python benchmarks/better_generator.py confirm results/zero_shot_esc50 --dataset esc50 --vectors words \
+        --embedding mn04
+
+`ablation` leaves out each part of the Gaussian-process method and sets what seen classes say of it (held out in turn)
+beside what unseen ones do. `published` takes ZeroDiffusion apart. `calibration` sets the generalised setting without
+calibration beside that with it. `confirm` draws class splits that nobody looked at; it needs a pretrained embedding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from measure import Table
+from scipy import stats
+from torch import nn
+from torch.nn import functional
+
+from foley import tables
+from foley.classifiers.ale import ALE, ALEOptions
+from foley.classifiers.protocol import ZeroShotData
+from foley.classifiers.prototype import Prototype, PrototypeOptions
+from foley.classifiers.ridge import Ridge, RidgeOptions
+from foley.generators.embedding.gaussian_process import GaussianProcess, GaussianProcessOptions
+from foley.generators.embedding.protocol import SeenData
+from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
+from foley.metrics import classification as metric
+from foley.metrics.paired import corrected_t_test
+from foley.runtime.seeds import derive
+from foley.studies.partition import TRAINING_ROLES, partition_clips
+from foley.studies.zero_shot.experiment import Experiment, load_experiment
+from foley.studies.zero_shot.selection import HeldOutAccuracy, held_out_accuracy
+from foley.training.scaling import Scaling, ScalingKind
+
+
+@dataclass(frozen=True)
+class Form:
+    """A method as it is compared here; ``seeds`` 1 where nothing is random."""
+
+    name: str
+    generator: type | None
+    generator_options: Any
+    classifier: type
+    classifier_options: Any
+    seeds: int = 1
+
+
+def gaussian(
+    name: str,
+    *,
+    classifier: type = Prototype,
+    options: Any = None,
+    seeds: int = 1,
+    shrinkage: float | None = None,
+    **o: Any,
+) -> Form:
+    """The Gaussian-process method with some options changed; those that generator and classifier share, in both."""
+    shared = {key: o[key] for key in ("scaling", "score") if key in o}
+    if shrinkage is not None:
+        o["shrinkages"] = (shrinkage,)
+    # Calibration changes nothing among unseen classes alone, and takes its time.
+    options = (
+        PrototypeOptions(**shared, shrinkage=shrinkage, calibration="none") if options is None else options
+    )
+    return Form(name, GaussianProcess, GaussianProcessOptions(**o), classifier, options, seeds)
+
+
+FULL = gaussian("full")
+RIDGE = Form("ridge, no generator", None, None, Ridge, RidgeOptions())
+# As the configuration has them.
+ZERODIFFUSION = Form("ZeroDiffusion + ALE", ZeroDiffusion, ZeroDiffusionOptions(), ALE, ALEOptions(), seeds=3)
+FORMS = (
+    FULL,
+    gaussian("class vectors not centred", centre=False),
+    gaussian("linear kernel", kernels=("linear",)),
+    gaussian("linear or radial kernel, by seen classes", kernels=("radial", "linear")),
+    gaussian("embeddings not scaled", scaling="none"),
+    gaussian("length scale and noise fixed at 1", length_scales=(1.0,), noises=(1.0,)),
+    gaussian("always whitened, shrinkage 0.3", shrinkage=0.3),
+    gaussian("always whitened, shrinkage 0", shrinkage=0.0),
+    gaussian("never whitened", shrinkage=1.0),
+    gaussian("distance instead of cosine", score="distance"),
+    gaussian("never whitened, distance: nearest mean", shrinkage=1.0, score="distance"),
+    RIDGE,
+    gaussian("generator alone: samples + ALE", classifier=ALE, options=ALEOptions(), seeds=3),
+    gaussian("generator alone: mean + ALE", classifier=ALE, options=ALEOptions(), seeds=3, samples="mean"),
+    Form(
+        "classifier alone: ZeroDiffusion + prototype",
+        *(ZeroDiffusion, ZeroDiffusionOptions(), Prototype, PrototypeOptions(calibration="none"), 3),
+    ),
+    ZERODIFFUSION,
+)
+
+
+def scores(experiment: Experiment, form: Form, rows: np.ndarray, first: int, count: int = 40) -> np.ndarray:
+    """Train as the study does -> scores [seeds, rows, classes from ``first`` on]."""
+    train = experiment.rows(*TRAINING_ROLES)
+    x = torch.from_numpy(experiment.embeddings[train])
+    classes = torch.from_numpy(experiment.class_rows(train))
+    vectors, seen = torch.from_numpy(experiment.vectors), len(experiment.seen)
+    seeds = list(range(form.seeds))
+    made = None
+    if form.generator is not None:
+        generator = form.generator(form.generator_options, seeds)
+        generator.fit(SeenData(x, classes, vectors[:seen]))
+        made = generator.sample(vectors[seen:], count)
+    model = form.classifier(form.classifier_options, seeds)
+    model.fit(ZeroShotData(x, classes, vectors, seen, made))
+    asked = torch.from_numpy(experiment.embeddings[rows])
+    return model.score(asked, torch.arange(first, len(vectors))).numpy()
+
+
+def unseen_accuracy(experiment: Experiment, form: Form) -> np.ndarray:
+    """Of each seed, over unseen classes alone [seeds]."""
+    rows, seen = experiment.rows("unseen"), len(experiment.seen)
+    said = scores(experiment, form, rows, seen).argmax(axis=2) + seen
+    return (said == experiment.class_rows(rows)).mean(axis=1)
+
+
+def held_out(experiment: Experiment, form: Form, groupings: int) -> HeldOutAccuracy:
+    return held_out_accuracy(
+        experiment,
+        generator=form.generator,
+        generator_options=form.generator_options,
+        classifier=form.classifier,
+        classifier_options=form.classifier_options,
+        seeds=range(min(2, form.seeds)),
+        groupings=groupings,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the tables of a finished run lie."""
+
+    folder: Path
+    dataset: str
+    vectors: str
+
+    @property
+    def splits(self) -> list[str]:
+        found = (self.folder / f"zero_shot/dataset={self.dataset}").glob("split=*/partition.parquet")
+        return sorted(path.parent.name.removeprefix("split=") for path in found)
+
+    @property
+    def class_vectors(self) -> Path:
+        return (
+            self.folder / f"class_vectors/dataset={self.dataset}/vectors={self.vectors}/class_vectors.parquet"
+        )
+
+    def embeddings(self, embedding: str, split: str | None) -> list[Path]:
+        folder = self.folder / f"embeddings/dataset={self.dataset}/embedding={embedding}"
+        shards = sorted(folder.glob("shard=*.parquet"))
+        return shards or [folder / f"split={split}/embeddings.parquet"]
+
+    def experiment(self, embedding: str, split: str) -> Experiment:
+        partition = self.folder / f"zero_shot/dataset={self.dataset}/split={split}/partition.parquet"
+        return load_experiment(self.embeddings(embedding, split), partition, self.class_vectors)
+
+
+def percent(values: Any) -> str:
+    return f"{100 * np.mean(values):.1f}"
+
+
+def paired(differences: Sequence[float]) -> str:
+    """Mean and standard error, in points."""
+    d = 100 * np.asarray(differences)
+    return f"{d.mean():+.1f} ± {d.std(ddof=1) / np.sqrt(len(d)):.1f}" if len(d) > 1 else f"{d.mean():+.1f}"
+
+
+def ablation(run: Run, embedding: str, groupings: int) -> tuple[list[Table], Any]:
+    recalls: dict[str, list[np.ndarray]] = {form.name: [] for form in FORMS}
+    unseen: dict[str, list[np.ndarray]] = {form.name: [] for form in FORMS}
+    experiments = {split: run.experiment(embedding, split) for split in run.splits}
+    for form in sorted(FORMS, key=lambda form: form.seeds > 1):  # those that train last
+        for split, experiment in experiments.items():
+            start = time.perf_counter()
+            of_form = 1 if form.seeds > 1 else groupings
+            recalls[form.name].append(held_out(experiment, form, of_form).recalls)
+            unseen[form.name].append(unseen_accuracy(experiment, form))
+            print(
+                f"{split} {form.name}: held-out seen {percent(recalls[form.name][-1])}, "
+                f"unseen {percent(unseen[form.name][-1])} ({time.perf_counter() - start:.0f} s)",
+                flush=True,
+            )
+    rows = []
+    full = np.concatenate(recalls[FULL.name])
+    for form in FORMS:
+        seen = np.concatenate(recalls[form.name])
+        means = [values.mean() for values in unseen[form.name]]
+        rows.append(
+            (
+                form.name,
+                percent([values.mean() for values in recalls[form.name]]),
+                "" if form is FULL else paired(seen - full),
+                percent(means),
+                " ".join(f"{100 * value:.1f}" for value in means),
+                f"{100 * np.mean([v.std(ddof=1) for v in unseen[form.name]]):.1f}" if form.seeds > 1 else "0",
+            )
+        )
+    columns = (
+        "form",
+        "held-out seen, %",
+        "less full, points ± standard error",
+        "unseen, %",
+        ", ".join(run.splits),
+        "deviation over seeds",
+    )
+    raw = {
+        name: {"held_out": [v.tolist() for v in recalls[name]], "unseen": [v.tolist() for v in unseen[name]]}
+        for name in recalls
+    }
+    return [Table(f"{run.dataset}, {embedding}", columns, rows)], raw
+
+
+def calibration(run: Run, embedding: str) -> tuple[list[Table], Any]:
+    rows, raw = [], {}
+    for split in run.splits:
+        experiment = run.experiment(embedding, split)
+        asked = np.sort(np.concatenate([experiment.rows("unseen"), experiment.rows("seen_test")]))
+        truth, seen = experiment.class_rows(asked), len(experiment.seen)
+        cells = [split]
+        for name in ("none", "held_out"):
+            form = dataclasses.replace(FULL, classifier_options=PrototypeOptions(calibration=name))  # type: ignore[arg-type]
+            found = scores(experiment, form, asked, 0)[0]
+            sides = []
+            for side in (truth < seen, truth >= seen):
+                classes = np.unique(truth[side])
+                right = (found[side].argmax(axis=1) == truth[side])[None]
+                sides.append(np.nanmean(metric.recalls(right, truth[side], classes)))
+            harmonic = float(metric.harmonic_mean(np.array(sides[:1]), np.array(sides[1:]))[0])
+            cells += [percent(value) for value in (*sides, harmonic)]
+            raw[f"{split} {name}"] = [*map(float, sides), harmonic]
+        rows.append(cells)
+    together = np.array(list(raw.values())).reshape(len(rows), 6).mean(axis=0)
+    rows.append(["mean", *map(percent, together)])
+    columns = ("split", *(f"{what}{how}" for how in ("", ", calibrated") for what in ("seen", "unseen", "H")))
+    return [Table(f"{run.dataset}, {embedding}", columns, rows)], raw
+
+
+# ZeroDiffusion taken apart. The library's class holds the published forms as they are; the changed ones live here.
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """``noise``: its share grows with the epoch, or is 1, as in sampling, throughout. ``centre``: class vectors are
+    brought to unit length, less the seen classes' mean, and to unit length again."""
+
+    name: str
+    output: Literal["tanh", "relu", "linear"] = "tanh"
+    scaling: ScalingKind = "none"
+    noise: Literal["epoch", "full"] = "epoch"
+    centre: bool = False
+    hidden: int = 64
+    epochs: int = 80
+
+
+DENOISING = (
+    Denoising("published, written again"),
+    Denoising("ReLU output", output="relu"),
+    Denoising("linear output", output="linear"),
+    Denoising("embeddings at deviation 1, linear output", scaling="standardise", output="linear"),
+    Denoising("noise share 1 throughout", noise="full"),
+    Denoising("deviation 1, linear, noise share 1", scaling="standardise", output="linear", noise="full"),
+    Denoising(
+        "deviation 1, linear, noise share 1, centred class vectors",
+        scaling="standardise",
+        output="linear",
+        noise="full",
+        centre=True,
+    ),
+)
+
+
+class Denoiser:
+    """ZeroDiffusion's network and training with one thing or another changed, seed by seed."""
+
+    def __init__(self, options: Denoising, seeds: Sequence[int]) -> None:
+        self.options, self.seeds = options, list(seeds)
+
+    def fit(self, data: SeenData, *, checkpoint: object = None) -> None:
+        o = self.options
+        self.scaling = Scaling.of(o.scaling, data.embeddings)
+        x = self.scaling.apply(data.embeddings)
+        unit = functional.normalize(data.vectors, dim=1)
+        self.middle = unit.mean(dim=0)
+        vectors = self._placed(data.vectors)[data.classes]
+        self.norm = x.norm(dim=1).mean()
+        self.networks = []
+        for seed in self.seeds:
+            torch.manual_seed(derive(seed, "denoiser"))
+            network = nn.Sequential(
+                nn.Linear(x.shape[1] + vectors.shape[1], o.hidden),
+                nn.LeakyReLU(),
+                nn.Dropout(0.3),
+                nn.Linear(o.hidden, x.shape[1]),
+                {"tanh": nn.Tanh, "relu": nn.ReLU, "linear": nn.Identity}[o.output](),
+            )
+            optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-4)
+            for epoch in range(o.epochs):
+                for rows in torch.randperm(len(x)).split(128):
+                    real = x[rows]
+                    share = {
+                        "epoch": torch.full((len(rows), 1), epoch / o.epochs),
+                        "full": torch.ones(len(rows), 1),
+                    }[o.noise]
+                    noise = functional.normalize(torch.randn_like(real), dim=1) * real.norm(
+                        dim=1, keepdim=True
+                    )
+                    said = network(torch.cat([(1 - share) * real + share * noise, vectors[rows]], dim=1))
+                    optimiser.zero_grad()
+                    functional.mse_loss(said, real).backward()
+                    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                    optimiser.step()
+            self.networks.append(network.eval())
+
+    @torch.inference_mode()
+    def sample(self, vectors: torch.Tensor, count: int) -> torch.Tensor:
+        out = []
+        dim = self.scaling.shift.shape[-1]
+        for seed, network in zip(self.seeds, self.networks, strict=True):
+            stream = torch.Generator().manual_seed(derive(seed, "denoiser", "sample"))
+            noise = torch.randn(len(vectors) * count, dim, generator=stream)
+            noise = functional.normalize(noise, dim=1) * self.norm
+            condition = self._placed(vectors).repeat_interleave(count, dim=0)
+            made = self.scaling.undo(network(torch.cat([noise, condition], dim=1)))
+            out.append(made.view(len(vectors), count, dim))
+        return torch.stack(out)
+
+    def _placed(self, vectors: torch.Tensor) -> torch.Tensor:
+        if not self.options.centre:
+            return vectors
+        return functional.normalize(functional.normalize(vectors, dim=1) - self.middle, dim=1)
+
+
+def published(run: Run, embedding: str, seeds: int, splits: Sequence[str] | None) -> tuple[list[Table], Any]:
+    forms = [
+        Form("library's ZeroDiffusion", ZeroDiffusion, ZeroDiffusionOptions(), ALE, ALEOptions(), seeds),
+        *(Form(o.name, Denoiser, o, ALE, ALEOptions(), seeds) for o in DENOISING),
+        gaussian("Gaussian process", classifier=ALE, options=ALEOptions(), seeds=seeds),
+    ]
+    measured: dict[str, list[dict[str, float]]] = {form.name: [] for form in forms}
+    for split in splits or run.splits:
+        experiment = run.experiment(embedding, split)
+        train, asked = experiment.rows(*TRAINING_ROLES), experiment.rows("unseen")
+        x = torch.from_numpy(experiment.embeddings)
+        seen = len(experiment.seen)
+        truth = torch.from_numpy(experiment.class_rows(asked)) - seen
+        real = torch.stack([x[asked][truth == c].mean(dim=0) for c in range(len(experiment.unseen))])
+        middle = x[train].mean(dim=0)
+        for form in forms:
+            start = time.perf_counter()
+            assert form.generator is not None
+            generator = form.generator(form.generator_options, range(seeds))
+            vectors = torch.from_numpy(experiment.vectors)
+            rows = torch.from_numpy(experiment.class_rows(train))
+            generator.fit(SeenData(x[train], rows, vectors[:seen]))
+            made = generator.sample(vectors[seen:], 40)
+            means = made.mean(dim=2)
+            within = made.var(dim=2).sum(dim=-1).mean()
+            real_within = torch.stack(
+                [x[asked][truth == c].var(dim=0).sum() for c in range(len(real))]
+            ).mean()
+            found = {
+                "norm": float(made.norm(dim=-1).mean() / x[asked].norm(dim=1).mean()),
+                # From the middle of the seen clips: what is said of the class, not of all sounds.
+                "cosine": float(functional.cosine_similarity(means - middle, real - middle, dim=-1).mean()),
+                "within": float(within / real_within),
+                "between": float(
+                    means.var(dim=1).sum(dim=-1).mean() / real.var(dim=0).sum()
+                ),
+            }  # fmt: skip
+            for name, classifier, options in (
+                ("ale", ALE, ALEOptions()),
+                ("prototype", Prototype, PrototypeOptions(calibration="none")),
+            ):
+                model = classifier(options, range(seeds))
+                model.fit(ZeroShotData(x[train], rows, vectors, seen, made))
+                said = model.score(x[asked], torch.arange(seen, len(vectors))).argmax(dim=2)
+                each = (said == truth).double().mean(dim=1)
+                found[name], found[f"{name}_spread"] = float(each.mean()), float(each.std())
+            judged = dataclasses.replace(form, classifier=classifier, classifier_options=options)
+            found["held_out"] = held_out(experiment, judged, 1).mean
+            measured[form.name].append(found)
+            print(split, form.name, {k: round(v, 3) for k, v in found.items()}, end=" ")
+            print(f"{time.perf_counter() - start:.0f} s", flush=True)
+    rows_out = []
+    for form in forms:
+        m = {key: np.mean([found[key] for found in measured[form.name]]) for key in measured[form.name][0]}
+        rows_out.append(
+            (
+                form.name,
+                f"{m['norm']:.2f}",
+                f"{m['cosine']:.2f}",
+                f"{m['within']:.2f}",
+                f"{m['between']:.2f}",
+                percent(m["held_out"]),
+                *(f"{100 * m[key]:.1f} ± {100 * m[f'{key}_spread']:.1f}" for key in ("ale", "prototype")),
+            )
+        )
+    columns = (
+        *("generator", "norm", "cosine", "within", "between"),
+        *("held-out seen, prototype", "unseen, ALE", "unseen, prototype"),
+    )
+    return [Table(f"{run.dataset}, {embedding}", columns, rows_out)], measured
+
+
+def random_class_splits(labels: Sequence[str], count: int, unseen: int, seed: int) -> dict[str, Any]:
+    """Splits drawn one by one, so that they overlap: what the corrected test is for."""
+    found = {}
+    for number in range(count):
+        order = np.random.default_rng(derive(seed, "confirm", number)).permutation(sorted(labels))
+        found[f"draw{number}"] = {"unseen": sorted(map(str, order[:unseen]))}
+    return found
+
+
+def confirm(run: Run, embedding: str, count: int, unseen: int, seed: int) -> tuple[list[Table], Any]:
+    clips = run.folder / f"clips/dataset={run.dataset}/clips.parquet"
+    labels = sorted(set(tables.read(clips, columns=["label"])["label"].to_pylist()))
+    forms = (FULL, RIDGE, ZERODIFFUSION)
+    accuracies: dict[str, list[float]] = {form.name: [] for form in forms}
+    with tempfile.TemporaryDirectory() as folder:
+        splits = Path(folder) / "splits.yaml"
+        drawn = random_class_splits(labels, count, unseen, seed)
+        splits.write_text(yaml.safe_dump({"splits": drawn}))
+        experiments = {}
+        for split in drawn:
+            partition = Path(folder) / split / "partition.parquet"
+            partition_clips(
+                partition,
+                clips=clips,
+                split=split,
+                splits_file=splits,
+                random={},
+                validation_fraction=0.1,
+                test_fraction=0.1,
+                seed=0,
+            )
+            embedded = run.embeddings(embedding, None)
+            experiments[split] = load_experiment(embedded, partition, run.class_vectors)
+    for form in forms:
+        for split, experiment in experiments.items():
+            accuracies[form.name].append(float(unseen_accuracy(experiment, form).mean()))
+            print(f"{split} {form.name}: {percent(accuracies[form.name][-1])}", flush=True)
+    rows = []
+    full = np.array(accuracies[FULL.name])
+    ratio = unseen / (len(labels) - unseen)
+    for form in forms:
+        own = np.array(accuracies[form.name])
+        cells = [form.name, str(len(own)), f"{percent(own)} ± {100 * own.std(ddof=1):.1f}"]
+        if form is not FULL:
+            differences = full[: len(own)] - own
+            # The interval that belongs to the corrected test: the same variance, that of Nadeau & Bengio.
+            half = stats.t.ppf(0.975, len(own) - 1) * differences.std(ddof=1)
+            half *= np.sqrt(1 / len(own) + ratio)
+            cells += [
+                f"{100 * differences.mean():+.1f}",
+                f"[{100 * (differences.mean() - half):+.1f}, {100 * (differences.mean() + half):+.1f}]",
+                f"{corrected_t_test(differences, ratio):.2g}",
+                f"{int((differences > 0).sum())} of {len(own)}",
+            ]
+        rows.append([*cells, *[""] * (7 - len(cells))])
+    columns = ("method", "splits", "accuracy, % ± deviation", "full is ahead by", "95 %", "p", "full wins")
+    return [Table(f"{run.dataset}, {embedding}", columns, rows)], accuracies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", choices=("ablation", "published", "calibration", "confirm"))
+    parser.add_argument("results", type=Path, help="folder of a finished zero-shot run")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--vectors", required=True, help="id of the class vectors")
+    parser.add_argument("--embedding", action="append", required=True, help="repeatable")
+    parser.add_argument("--split", action="append", help="of `published`; repeatable; all when left out")
+    parser.add_argument("--seeds", type=int, default=3, help="of `published`")
+    parser.add_argument(
+        "--groupings",
+        type=int,
+        default=2,
+        help="of seen classes into parts, in `ablation`; 1 for forms that train",
+    )
+    parser.add_argument("--splits", type=int, default=20, help="drawn by `confirm`")
+    parser.add_argument("--unseen", type=int, default=10, help="classes in each split that `confirm` draws")
+    parser.add_argument("--seed", type=int, default=0, help="of the splits that `confirm` draws")
+    parser.add_argument("--json", type=Path, help="also write what was measured here")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    run = Run(a.results, a.dataset, a.vectors)
+    studies: dict[str, Callable[[str], tuple[list[Table], Any]]] = {
+        "ablation": lambda embedding: ablation(run, embedding, a.groupings),
+        "published": lambda embedding: published(run, embedding, a.seeds, a.split),
+        "calibration": lambda embedding: calibration(run, embedding),
+        "confirm": lambda embedding: confirm(run, embedding, a.splits, a.unseen, a.seed),
+    }
+    measured = {}
+    for embedding in a.embedding:
+        found, measured[embedding] = studies[a.study](embedding)
+        print("\n" + "\n\n".join(table.markdown() for table in found) + "\n", flush=True)
+    if a.json is not None:
+        a.json.write_text(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    main()

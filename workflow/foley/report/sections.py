@@ -1,0 +1,55 @@
+"""Sections of one shape: on each dataset some sentences, figures, and the tables one click away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from foley.report import svg
+from foley.report.scores import REFERENCES, ScoreBook, System
+from foley.report.values import ValueTable, where
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a section says of one dataset."""
+
+    study: str
+    dataset: str
+    sentences: tuple[tuple[str, str], ...] = ()  # (of what, sentence)
+    figures: tuple[Markup, ...] = ()
+    tables: tuple[ValueTable, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, how to read what follows, and a panel per dataset."""
+
+    id: str
+    heading: str
+    name: str  # in the list of sections
+    explanation: str
+    panels: tuple[Panel, ...]
+    folded: bool = True  # whether the tables are one click away, or what the section is about
+
+
+def variants(systems: Sequence[System]) -> list[str]:
+    """Variants of the methods, without those of references alone."""
+    return list(dict.fromkeys(system.variant for system in systems if system.method not in REFERENCES))
+
+
+def place(book: ScoreBook, study: str, dataset: str, variant: str, split: str) -> str:
+    """What a figure or a table is about: ``esc50, scratch/words, mean of 5 splits``."""
+    count = book.split_count(study, dataset)
+    return ", ".join(part for part in (dataset, variant, where(split, count)) if part)
+
+
+def near(variant: str, split: str, splits: Sequence[str]) -> str:
+    """What a sentence is about, on a page that names the dataset above it."""
+    return ", ".join(part for part in (variant, f"split {split}" if len(splits) > 1 else "") if part)
+
+
+def marked_up(figures: Sequence[str]) -> tuple[Markup, ...]:
+    return tuple(Markup(svg.inline(figure)) for figure in figures)
