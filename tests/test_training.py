@@ -386,7 +386,7 @@ LIS_GAN = LisGANOptions(
     hidden=5, critic_hidden=4, noise=2, epochs=5, batch_size=8, critic_steps=2, learning_rate=1e-3,
     mean_soul_samples=2,
 )  # fmt: skip
-IN_GROUPS = GENERATORS | {"cada_vae": (CADAVAE, CADA_VAE), "lisgan": (LisGAN, LIS_GAN)}
+IN_GROUPS = {"ddpm": GENERATORS["ddpm"], "cada_vae": (CADAVAE, CADA_VAE), "lisgan": (LisGAN, LIS_GAN)}
 
 
 @given(st.integers(1, 40), st.integers(1, 10**6), st.integers(1, 10**6))
@@ -398,6 +398,11 @@ def test_groups_take_each_seed_once_and_keep_to_the_limit(seeds: int, own: int, 
     assert max(sizes) == 1 or max(sizes) * own <= limit
     # One group fewer would not do.
     assert len(parts) == 1 or -(-seeds // (len(parts) - 1)) * own > limit
+
+
+def one_seed_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batched, "CACHE_BYTES", 1)
+    monkeypatch.setattr(batched, "HEAP_BYTES", 1)
 
 
 def drawn(
@@ -414,7 +419,7 @@ def test_seeds_in_groups_are_those_of_one_batch(
 ) -> None:
     kind, options = IN_GROUPS[name]
     samples, history = drawn(kind, options, seen)
-    monkeypatch.setattr(batched, "GROUP_BYTES", 1)
+    one_seed_a_group(monkeypatch)
     monkeypatch.setattr(ddpm, "SAMPLING_BYTES", 1)
     in_groups, of_groups = drawn(kind, options, seen)
     torch.testing.assert_close(in_groups, samples, atol=1e-5, rtol=1e-4)
@@ -430,7 +435,7 @@ def test_seeds_in_groups_are_those_of_one_batch(
 def test_a_training_in_groups_goes_on_where_it_was_interrupted(
     stop_in: tuple[int, int], seen: SeenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batched, "GROUP_BYTES", 1)
+    one_seed_a_group(monkeypatch)
     whole = drawn(CADAVAE, CADA_VAE, seen)
     # Every epoch, and every group, leaves a checkpoint.
     monkeypatch.setattr("time.monotonic", itertools.count(0, 60).__next__)
@@ -461,7 +466,7 @@ def test_a_checkpoint_of_other_groups_starts_anew(
 ) -> None:
     monkeypatch.setattr("time.monotonic", itertools.count(0, 60).__next__)
     drawn(CADAVAE, CADA_VAE, seen, Checkpoint(tmp_path, "x"))
-    monkeypatch.setattr(batched, "GROUP_BYTES", 1)
+    one_seed_a_group(monkeypatch)
     found = drawn(CADAVAE, CADA_VAE, seen, Checkpoint(tmp_path, "x"))
     assert "of other groups of seeds: starting anew" in caplog.text
     assert torch.equal(found[0], drawn(CADAVAE, CADA_VAE, seen)[0])
@@ -473,7 +478,7 @@ def test_ale_is_autograd_and_adam(
     with_synthetic: bool, batch_size: int, seen: SeenData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The network as it is published, one seed at a time, by torch.nn and torch.optim alone; in groups here.
-    monkeypatch.setattr(batched, "GROUP_BYTES", 16 * 2 * DIM * (DIM + CONDITION))
+    monkeypatch.setattr(batched, "CACHE_BYTES", 16 * 2 * DIM * (DIM + CONDITION))
     generator = torch.Generator().manual_seed(2)
     vectors = torch.cat([seen.vectors, torch.randn(2, CONDITION, generator=generator)])
     synthetic = torch.randn(3, 2, 5, DIM, generator=generator) if with_synthetic else None

@@ -75,6 +75,9 @@ rule classify_unseen:
         f"{RESULTS}/logs/classify_unseen/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/classify_unseen/dataset={{dataset}}/split={{split}}/{{embedding}}-{{vectors}}-{{method}}.tsv"
+    wildcard_constraints:
+        # The references have their own rules.
+        method=one_of(P.config.methods),
     conda:
         "../../envs/torch.yaml"
     threads: 1

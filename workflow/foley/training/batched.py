@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 
-# What the seeds that are trained at once may hold on a CPU. Each step passes over all of it, so it should stay in the
-# cache; a single seed that takes more is trained alone.
-GROUP_BYTES = 24 * 2**20
+# What the seeds that are trained at once may hold on a CPU: a step passes over all of it, so it should stay in the
+# cache. Where not even two seeds fit, what the allocator keeps from one step to the next, so that gradients need no
+# fresh pages.
+CACHE_BYTES, HEAP_BYTES = 24 * 2**20, 128 * 2**20
 # A parameter in float32, its gradient and Adam's two moments; AMSGrad has a third.
 ADAM_BYTES, AMSGRAD_BYTES = 16, 20
 GROUP_CHECKPOINT_EVERY_S = 30.0
@@ -339,16 +340,19 @@ class BatchedModel(Generic[Network]):
         bytes_per_seed: int,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """Train the seeds in groups whose state stays in a CPU's cache, and keep one network of all.
+        """Train the seeds in groups whose state a CPU keeps at hand, and keep one network of all.
 
-        A seed's numbers do not depend on its group. A GPU takes all seeds at once.
+        A seed's numbers do not depend on its group. A GPU takes all seeds at once. Worth it where a step does little
+        but pass over the weights (ALE on single clips) or where they fill the memory of a whole batch.
 
         Args:
             train: trains a model of some of the seeds by :meth:`train`, once; gets their places and where to leave
                 off. The model is a shallow copy of this one.
             bytes_per_seed: what a step reads and writes: :data:`ADAM_BYTES` for each parameter, activations.
         """
-        limit = GROUP_BYTES if self.device.type == "cpu" else len(self.seeds) * bytes_per_seed
+        limit = CACHE_BYTES if 2 * bytes_per_seed <= CACHE_BYTES else HEAP_BYTES
+        if self.device.type != "cpu":
+            limit = len(self.seeds) * bytes_per_seed
         parts = seed_groups(len(self.seeds), bytes_per_seed, limit)
         if checkpoint is not None:
             checkpoint = _GroupCheckpoint(checkpoint, [self.seeds[part] for part in parts])

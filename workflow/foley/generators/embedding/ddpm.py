@@ -19,7 +19,6 @@ from torch.nn import functional
 from foley.generators.embedding.protocol import SeenData
 from foley.runtime.seeds import SeedStreams
 from foley.training.batched import (
-    ADAM_BYTES,
     BatchedLayerNorm,
     BatchedLinear,
     BatchedModel,
@@ -167,43 +166,36 @@ class DDPM(BatchedModel[_NoisePredictor]):
         o = self.options
         x, classes, vectors = self.on_device(data.embeddings, data.classes, data.vectors)
         rows, self.dim = x.shape
-        condition = vectors.shape[1]
+        network = _NoisePredictor(self.streams("initialise"), self.dim, vectors.shape[1], o).to(self.device)
 
-        def train(model: DDPM, _: slice, checkpoint: Checkpoint | None) -> None:
-            network = _NoisePredictor(model.streams("initialise"), self.dim, condition, o).to(self.device)
+        def batches(epoch: int) -> Iterator[_Batch]:
+            streams = self.streams("epoch", epoch)
+            for part in self.shuffled(streams, rows, o.batch_size):
+                size = part.shape[1]
+                steps, noise = streams.integers(o.steps, size), streams.normal(size, self.dim)
+                keep = streams.uniform(o.layers, size, o.hidden).to(self.device) if o.dropout else None
+                yield _Batch(part, steps.to(self.device), noise.to(self.device), keep)
 
-            def batches(epoch: int) -> Iterator[_Batch]:
-                streams = model.streams("epoch", epoch)
-                for part in model.shuffled(streams, rows, o.batch_size):
-                    size = part.shape[1]
-                    steps, noise = streams.integers(o.steps, size), streams.normal(size, self.dim)
-                    keep = streams.uniform(o.layers, size, o.hidden).to(self.device) if o.dropout else None
-                    yield _Batch(part, steps.to(self.device), noise.to(self.device), keep)
-
-            def loss(batch: _Batch) -> Tensor:
-                signal = self.schedule.signal[batch.steps].unsqueeze(2)
-                spread = self.schedule.noise[batch.steps].unsqueeze(2)
-                noisy = signal * x[batch.rows] + spread * batch.noise
-                of_class = network.condition_part(vectors)
-                wanted = classes[batch.rows].unsqueeze(2).expand(-1, -1, o.hidden)
-                predicted = network(
-                    noisy, network.time_part(batch.steps), of_class.gather(1, wanted), batch.keep, o.dropout
-                )
-                return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
-
-            model.train(
-                network,
-                adam(network, o.learning_rate, o.weight_decay),
-                batches=batches,
-                loss=loss,
-                epochs=o.epochs,
-                before_step=clip_gradients_per_seed(o.max_grad_norm),
-                checkpoint=checkpoint,
+        def loss(batch: _Batch) -> Tensor:
+            signal = self.schedule.signal[batch.steps].unsqueeze(2)
+            spread = self.schedule.noise[batch.steps].unsqueeze(2)
+            noisy = signal * x[batch.rows] + spread * batch.noise
+            of_class = network.condition_part(vectors)
+            wanted = classes[batch.rows].unsqueeze(2).expand(-1, -1, o.hidden)
+            predicted = network(
+                noisy, network.time_part(batch.steps), of_class.gather(1, wanted), batch.keep, o.dropout
             )
+            return (predicted - batch.noise).square().mean(dim=(1, 2)).sum()
 
-        weights = o.hidden * (2 * self.dim + condition + (o.layers + 13) * o.hidden)
-        activations = 4 * o.batch_size * (6 * self.dim + 6 * (o.layers + 2) * o.hidden)
-        self.train_in_groups(train, bytes_per_seed=ADAM_BYTES * weights + activations, checkpoint=checkpoint)
+        self.train(
+            network,
+            adam(network, o.learning_rate, o.weight_decay),
+            batches=batches,
+            loss=loss,
+            epochs=o.epochs,
+            before_step=clip_gradients_per_seed(o.max_grad_norm),
+            checkpoint=checkpoint,
+        )
 
     @torch.inference_mode()
     def sample(self, vectors: Tensor, count: int) -> Tensor:

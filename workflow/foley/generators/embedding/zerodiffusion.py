@@ -28,7 +28,6 @@ from torch.nn import functional
 from foley.generators.embedding.protocol import SeenData
 from foley.runtime.seeds import SeedStreams
 from foley.training.batched import (
-    ADAM_BYTES,
     BatchedBatchNorm,
     BatchedLinear,
     BatchedModel,
@@ -154,54 +153,46 @@ class ZeroDiffusion(BatchedModel[_Denoiser]):
         rows, dim = x.shape
         condition = vectors.shape[1]
         regularised, batch_norm = o.form == "regularised", o.form != "interpolation"
+        network = _Denoiser(self.streams("initialise"), dim, condition, o.hidden, batch_norm).to(self.device)
         # The norm of generated noise: the mean norm of the real embeddings.
         self.noise_norm = float(x.norm(dim=1).mean())
 
-        def train(model: ZeroDiffusion, _: slice, checkpoint: Checkpoint | None) -> None:
-            network = _Denoiser(model.streams("initialise"), dim, condition, o.hidden, batch_norm)
-            network = network.to(self.device)
+        def batches(epoch: int) -> Iterator[_Batch]:
+            streams = self.streams("epoch", epoch)
+            for part in self.shuffled(streams, rows, o.batch_size):
+                size = part.shape[1]
+                if batch_norm and size < 2:  # batch norm and variances need two
+                    continue
+                yield _Batch(
+                    part,
+                    streams.normal(size, dim).to(self.device),
+                    streams.uniform(size, o.hidden).to(self.device),
+                    streams.normal(size, condition).to(self.device) if regularised else None,
+                    epoch / o.epochs,
+                )
 
-            def batches(epoch: int) -> Iterator[_Batch]:
-                streams = model.streams("epoch", epoch)
-                for part in model.shuffled(streams, rows, o.batch_size):
-                    size = part.shape[1]
-                    if batch_norm and size < 2:  # batch norm and variances need two
-                        continue
-                    yield _Batch(
-                        part,
-                        streams.normal(size, dim).to(self.device),
-                        streams.uniform(size, o.hidden).to(self.device),
-                        streams.normal(size, condition).to(self.device) if regularised else None,
-                        epoch / o.epochs,
-                    )
+        def loss(batch: _Batch) -> Tensor:
+            real = x[batch.rows]
+            wanted = vectors[classes[batch.rows]]
+            if batch.jitter is not None:
+                wanted = wanted + CLASS_JITTER * batch.jitter
+            if o.form == "interpolation":
+                noisy = interpolate_noise(real, batch.noise, batch.progress)
+            else:
+                noisy = real + NOISE_SCALE * batch.progress * batch.noise
+            generated = network(noisy, wanted, batch.keep, o.dropout)
+            return reconstruction_loss(generated, real, o.form).sum()
 
-            def loss(batch: _Batch) -> Tensor:
-                real = x[batch.rows]
-                wanted = vectors[classes[batch.rows]]
-                if batch.jitter is not None:
-                    wanted = wanted + CLASS_JITTER * batch.jitter
-                if o.form == "interpolation":
-                    noisy = interpolate_noise(real, batch.noise, batch.progress)
-                else:
-                    noisy = real + NOISE_SCALE * batch.progress * batch.noise
-                generated = network(noisy, wanted, batch.keep, o.dropout)
-                return reconstruction_loss(generated, real, o.form).sum()
-
-            model.train(
-                network,
-                adam(network, o.learning_rate, o.weight_decay),
-                batches=batches,
-                loss=loss,
-                epochs=o.epochs,
-                before_step=clip_gradients_per_seed(o.max_grad_norm),
-                checkpoint=checkpoint,
-                name=f"{self.name} ({o.form})",
-            )
-
-        weights = o.hidden * (2 * dim + condition)
-        # Real, noisy, wanted and made embeddings with their gradients, and the hidden layer.
-        activations = 4 * o.batch_size * (8 * dim + 3 * condition + 6 * o.hidden)
-        self.train_in_groups(train, bytes_per_seed=ADAM_BYTES * weights + activations, checkpoint=checkpoint)
+        self.train(
+            network,
+            adam(network, o.learning_rate, o.weight_decay),
+            batches=batches,
+            loss=loss,
+            epochs=o.epochs,
+            before_step=clip_gradients_per_seed(o.max_grad_norm),
+            checkpoint=checkpoint,
+            name=f"{self.name} ({o.form})",
+        )
 
     @torch.inference_mode()
     def sample(self, vectors: Tensor, count: int) -> Tensor:
