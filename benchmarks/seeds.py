@@ -176,17 +176,20 @@ class Rates:
     @classmethod
     def measure(cls) -> Rates:
         a = torch.randn(512, 512)
-        weights = torch.nn.Parameter(torch.randn(40_000))  # its state stays in the core's own cache
-        weights.grad = torch.randn(40_000)
-        adam = torch.optim.Adam([weights], fused=True)
-        calls: list[tuple[Callable[[], object], int]] = [(lambda: a @ a, 2 * 512**3), (adam.step, 40_000)]
-        best = []
-        for call, size in calls:
-            call()
-            best.append(
-                min(cpu_seconds(lambda call=call: [call() for _ in range(20)]) for _ in range(15)) / 20 / size
-            )
-        return cls(*best)
+        operation = _best(lambda: a @ a) / (2 * 512**3)
+        # The slope between two sizes whose state stays in the core's own cache: Adam has a price of its own to call.
+        small, large = 10_000, 50_000
+        taken = []
+        for size in (small, large):
+            weights = torch.nn.Parameter(torch.randn(size))
+            weights.grad = torch.randn(size)
+            taken.append(_best(torch.optim.Adam([weights], fused=True).step))
+        return cls(operation, (taken[1] - taken[0]) / (large - small))
+
+
+def _best(call: Callable[[], object], calls: int = 50, repeats: int = 20) -> float:
+    """CPU seconds of one call where nothing gets in its way."""
+    return min(cpu_seconds(lambda: [call() for _ in range(calls)]) for _ in range(repeats)) / calls
 
 
 def work(call: Callable[[], object]) -> tuple[int, int]:
