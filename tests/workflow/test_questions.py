@@ -25,6 +25,11 @@ SPLITS = {
     "one_unseen": {"unseen": ["wind"]},
 }
 METHODS = ["ale", "ridge", "zerodiffusion", "cada_vae", "lisgan", "gaussian_process"]
+# The rules of zero_shot_questions.smk.
+QUESTIONS = {
+    "predict_by_oracle", "predict_by_clap", "trace_learning_curve", "score_learning_curves", "cross_seeds",
+    "split_variance", "measure_quality", "measure_real_quality", "average_quality",
+}  # fmt: skip
 GENERATED = ["zerodiffusion", "cada_vae", "lisgan", "gaussian_process"]
 
 
@@ -70,6 +75,12 @@ def test_every_method_answers_in_both_splits(edge: Project) -> None:
         assert 0 <= accuracy[split, "clap", ""] <= 1
     # With one class to choose from, every answer is right.
     assert {value for (split, _, _), value in accuracy.items() if split == "one_unseen"} == {1.0}
+
+
+def test_every_rule_has_a_log(edge: Project) -> None:
+    for rule in QUESTIONS:
+        logs = edge.path(f"results/logs/{rule}"), edge.path(f"results/logs/{rule}.log")
+        assert any(path.exists() for path in logs), rule
 
 
 def test_other_class_vectors_run_with_some_methods(edge: Project) -> None:
