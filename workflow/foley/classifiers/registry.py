@@ -8,3 +8,9 @@ ZERO_SHOT_KINDS = {
 }
 # Those that know a class by examples alone, and so need synthetic ones of unseen classes.
 BY_EXAMPLE = frozenset({"prototype", "softmax"})
+
+# Classifiers of clips, from their waveforms.
+AUDIO_KINDS = {
+    "small_cnn": "foley.classifiers.cnn:SmallCNN",
+    "log_mel_cnn": "foley.classifiers.cnn:LogMelCNN",
+}

@@ -1,0 +1,1 @@
+"""Augmentation: labelled clips, changed so that their class stays; what a study compares synthetic clips with."""

@@ -1,0 +1,9 @@
+"""Augmentations by name: one line each."""
+
+KINDS = {
+    "mixup": "foley.augment.mixup:Mixup",
+    "noise": "foley.augment.noise:Noise",
+    "pitch_shift": "foley.augment.pitch_time:PitchShift",
+    "spec_augment": "foley.augment.spec_augment:SpecAugment",
+    "time_stretch": "foley.augment.pitch_time:TimeStretch",
+}
