@@ -6,4 +6,5 @@ TRAINED_KINDS = {
 
 PRETRAINED_KINDS = {
     "efficientat": "foley.encoders.efficientat:EfficientAT",
+    "vggish": "foley.encoders.vggish:VGGish",
 }

@@ -7,3 +7,8 @@ EMBEDDING_KINDS = {
     "lisgan": "foley.generators.embedding.lisgan:LisGAN",
     "zerodiffusion": "foley.generators.embedding.zerodiffusion:ZeroDiffusion",
 }
+
+# Generators of audio.
+AUDIO_KINDS = {
+    "mel_diffusion": "foley.generators.audio.mel_diffusion:MelDiffusion",
+}

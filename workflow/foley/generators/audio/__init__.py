@@ -1,0 +1,1 @@
+"""Generators of audio, one file each behind one small protocol."""
