@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import yaml
-from project import RATE, Project, copy_project, tone
+from project import RATE, Project, copy_project, run, tone
 
 from tiny_clap import write_tiny_clap
 
@@ -201,3 +201,33 @@ def test_splits_of_other_classes_are_refused(edge: Project, tmp_path: Path) -> N
     )
     assert done.returncode != 0
     assert "the unseen classes ['cow'] have no clips" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("splits: {my/split: {unseen: [rain]}}", "names a split `my/split`: a name holds letters"),
+        ("splits: {mean: {unseen: [rain]}}", "`mean` is the mean over splits"),
+        ("splits: {}", "`splits` is empty"),
+        ("splits: [rain]", "holds no class splits: expected"),
+    ],
+)
+def test_split_names_that_cannot_be(edge: Project, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "splits.yaml").write_text(text)
+    changes = {
+        "datasets": {"mine": {"splits": str(tmp_path / "splits.yaml")}},
+        "zero_shot": {"variance": None},
+    }
+    done = run(edge.options("--dry-run", changes=changes), edge.folder)
+    assert done.returncode != 0
+    assert message in done.stdout
+
+
+def test_another_clap_is_asked_again(edge: Project, tmp_path: Path) -> None:
+    project = edge.copy_to(tmp_path / "foley")
+    write_tiny_clap(project.path("clap"), seed=1)
+    planned = project.planned("split")
+    assert {job for job in planned if job.startswith("predict_by")} == {
+        "predict_by_clap one_unseen", "predict_by_clap two_seen"
+    }  # fmt: skip
+    assert not any(job.startswith(("classify_unseen", "train_encoder")) for job in planned)

@@ -29,6 +29,7 @@ rule embed_classes:
     input:
         classes=f"{CLIPS}/classes.parquet",
         words=words_file,
+        model=lambda wc: model_files(P.config.class_vectors[wc.vectors].model),
     output:
         vectors=f"{CLASS_VECTORS}/class_vectors.parquet",
         missing=f"{CLASS_VECTORS}/missing_words.parquet",

@@ -94,6 +94,14 @@ def words_file(wildcards):
     return P.config.class_vectors[wildcards.vectors].path or []
 
 
+def model_files(model):
+    """The files of a model in a local folder as inputs; of a hub id its revision counts, a parameter."""
+    folder = Path(model or "").expanduser()
+    if not model or not folder.is_dir():
+        return []
+    return sorted(str(path) for path in folder.iterdir() if path.is_file())
+
+
 def dataset_options(dataset):
     return P.config.datasets[dataset].options
 

@@ -36,6 +36,7 @@ rule predict_by_clap:
         audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
         classes=f"{CLIPS}/classes.parquet",
         partition=f"{SPLIT}/partition.parquet",
+        model=lambda wc: model_files(P.study.references.clap.model),
     output:
         f"{CLAP}/predictions.parquet",
     log:

@@ -5,6 +5,7 @@ The rules ask a :class:`Plan`; the plan reads no audio and imports nothing heavy
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,15 +23,33 @@ from foley.options import ConfigError, did_you_mean
 from foley.plan.components import check_options, need_file, target
 from foley.plan.data import DataPlan
 
+# Splits become parts of paths, and the score table keeps `mean` for the mean over them.
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MEAN = "mean"
+
 
 @cache
 def _split_names(file: str) -> list[str]:
+    """Names of the class splits in a file, in its order.
+
+    Raises:
+        ConfigError: the file holds none, or a name cannot stand in a path or is taken; names the file.
+    """
     try:
-        return [str(name) for name in yaml.safe_load(Path(file).read_text(encoding="utf-8"))["splits"]]
-    except (yaml.YAMLError, TypeError, KeyError) as error:
+        names = [str(name) for name in dict(yaml.safe_load(Path(file).read_text(encoding="utf-8"))["splits"])]
+    except (yaml.YAMLError, TypeError, ValueError, KeyError) as error:
         raise ConfigError(
             f"config: {file} holds no class splits: expected `splits: {{name: {{unseen: [labels]}}}}`, got {error!r}"
         ) from None
+    if not names:
+        raise ConfigError(f"config: {file} holds no class splits: `splits` is empty")
+    for name in names:
+        if not _SPLIT_NAME.fullmatch(name) or name == _MEAN:
+            raise ConfigError(
+                f"config: {file} names a split `{name}`: a name holds letters, digits, `_`, `-` and `.` only, "
+                f"and `{_MEAN}` is the mean over splits"
+            )
+    return names
 
 
 class Plan:
