@@ -115,10 +115,9 @@ def decode_resample_and_fft(paths: Sequence[Path]) -> None:
 
 
 def decode_and_resample(paths: Sequence[Path]) -> int:
-    """Reading and resampling with libsndfile and soxr, as both sides do: what no front end on them can be below."""
+    """Foley's reading and resampling, with no feature after it: what no front end on them can be below."""
     for path in paths:
-        samples, rate = soundfile.read(path, dtype="float32")
-        soxr.resample(samples, rate, log_mel().options.sample_rate_hz)
+        decode(path, log_mel().options.sample_rate_hz)
     return len(paths)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -23,6 +24,7 @@ from hypothesis.extra import numpy as arrays
 
 from conftest import WriteClip
 from foley import tables
+from foley.audio import flac
 from foley.audio.acoustic_hash import acoustic_hash
 from foley.audio.decode import (
     ClipRejected,
@@ -34,6 +36,7 @@ from foley.audio.decode import (
     to_mono,
     to_pcm16,
 )
+from foley.audio.flac import flac_info, read_flac
 from foley.audio.store import iter_waveforms
 from foley.datasets.folder import Folder
 from foley.datasets.index import index_dataset
@@ -281,10 +284,11 @@ def test_damaged_files_behind_a_tag_are_refused_too(form: str) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
 @pytest.mark.parametrize(
     ("form", "subtype"),
-    [("WAV", "PCM_16"), ("WAVEX", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("FLAC", "PCM_16")],
-)
+    [("WAV", "PCM_16"), ("WAVEX", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("FLAC", "PCM_S8"),
+     ("FLAC", "PCM_16"), ("FLAC", "PCM_24")],
+)  # fmt: skip
 def test_stored_samples_are_those_of_soundfile_and_soxr(form: str, subtype: str, channels: int) -> None:
-    # Foley's own shortcuts (a view of WAV files, resamplers that are used again) must change nothing.
+    # Foley's own shortcuts (a view of WAV files, dr_flac, resamplers that are used again) must change nothing.
     generator = np.random.default_rng(channels)
     for rate in (22_050, 16_000, 44_100, 22_050):
         data = encoded(generator.uniform(-1, 1, (rate // 3, channels)), rate, form, subtype)
@@ -292,6 +296,67 @@ def test_stored_samples_are_those_of_soundfile_and_soxr(form: str, subtype: str,
         mono = samples @ np.full(channels, 1 / channels, np.float32) if channels > 1 else samples[:, 0]
         expected = soxr.resample(mono, rate, RATE, quality="HQ") if rate != RATE else mono
         np.testing.assert_array_equal(decode(data, RATE).samples, np.clip(expected, -1, 1))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_damaged_flac_is_left_to_libsndfile(subtype: str) -> None:
+    data = encoded(np.random.default_rng(0).uniform(-1, 1, RATE), form="FLAC", subtype=subtype)
+    info = flac_info(data)
+    assert info == (RATE, 1, int(subtype[4:]), RATE)
+    whole = read_flac(data, info)
+    if whole is None:
+        pytest.skip("no dr_flac on this platform")
+    np.testing.assert_array_equal(
+        whole if whole.dtype == np.float32 else whole / np.float32(32768),
+        soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0],
+    )
+    generator = np.random.default_rng(1)
+    for _ in range(20):
+        broken = bytearray(data)
+        broken[int(generator.integers(200, len(data)))] ^= 1 << int(generator.integers(8))
+        assert read_flac(bytes(broken), info) is None
+        try:
+            expected = soundfile.read(io.BytesIO(broken), dtype="float32")[0]
+        except soundfile.LibsndfileError:
+            assert reason(bytes(broken)) == "unreadable"
+            continue
+        if len(expected) < RATE:
+            assert reason(bytes(broken)) == "truncated"
+        else:
+            np.testing.assert_array_equal(decode(bytes(broken), RATE).samples, expected)
+    assert read_flac(data[: len(data) // 2], info) is None
+    assert reason(data[: len(data) // 2]) in ("truncated", "unreadable")
+
+
+def test_flac_that_promises_too_much_takes_no_memory() -> None:
+    data = bytearray(encoded(tone(), form="FLAC"))
+    data[21] |= 0x0F  # 2^36 - 1 samples
+    data[22:26] = b"\xff" * 4
+    info = flac_info(bytes(data))
+    assert info is not None and info.frames == 2**36 - 1
+    assert read_flac(bytes(data), info) is None
+    assert reason(bytes(data), max_duration_s=600) == "too_long"
+
+
+def test_flac_without_dr_flac(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(tone(), form="FLAC")
+    expected = decode(data, RATE).samples
+    monkeypatch.setitem(sys.modules, "miniaudio", None)  # importing it fails
+    flac._miniaudio.cache_clear()
+    try:
+        info = flac_info(data)
+        assert info is not None and read_flac(data, info) is None
+        np.testing.assert_array_equal(decode(data, RATE).samples, expected)
+        np.testing.assert_array_equal(decode_flac(data), expected)
+    finally:
+        flac._miniaudio.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"fLaC", b"fLaC" + bytes(40), b"RIFF" + bytes(60), b"fLaC\x04" + bytes(60)]
+)
+def test_what_is_no_flac_has_no_flac_info(data: bytes) -> None:
+    assert flac_info(data) is None
 
 
 def test_threads_do_not_share_resamplers() -> None:
