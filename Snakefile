@@ -18,6 +18,8 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/zero_shot.smk"
 include: "workflow/rules/zero_shot_questions.smk"
+include: "workflow/rules/audio.smk"
+include: "workflow/rules/diffusion.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -27,6 +29,6 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        [f"{RESULTS}/scores.parquet"] if P.study.datasets else [],
+        [f"{RESULTS}/scores.parquet"] if P.has_studies else [],
         expand(CARD, dataset=P.datasets),
         f"{RESULTS}/report/index.html",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -283,6 +283,105 @@ class ZeroShot(Model):
         return self
 
 
+class AudioSplits(Model):
+    """How clips are split where a dataset has no folds of its own, and for the split `random`."""
+
+    folds: int = Field(5, ge=3, description="folds fold1, fold2, …: recordings stay whole, classes balanced")
+    seed: int = Field(0, ge=0)
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.5, description="part held out where no fold is for validation"
+    )
+    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="part held out by the split `random`")
+
+
+class Component(Model):
+    """A kind of something and its options."""
+
+    kind: str
+    options: dict[str, Any] = Field({}, description="options of the kind")
+
+
+class AudioGenerator(Component):
+    """A generator of clips, trained on the training clips of a split."""
+
+    kind: str = Field("mel_diffusion", description="generator kind")
+    seed: int = Field(0, ge=0, description="seed of the training and, with class and number, of each clip")
+    clips_per_class: int = Field(100, ge=1, description="clips sampled from noise for each class")
+    shards: int = Field(4, ge=1, le=100_000, description="parts that are sampled independently")
+
+
+class AudioClassifier(Component):
+    """A classifier of clips."""
+
+    kind: str = Field("log_mel_cnn", description="classifier kind")
+    seed: int = Field(0, ge=0, description="first seed")
+    seeds: int = Field(5, ge=1, description="trainings, seeds ascending")
+
+
+# `fold1` …, `official` (the dataset's own train, validation and test) or `random` (recordings leak, as published).
+AudioSplit = Annotated[str, Field(pattern=r"^(fold[1-9][0-9]*|official|random)$")]
+
+
+class Diffusion(Model):
+    """The study of generators: how good are the clips that each makes?"""
+
+    datasets: list[Id] = Field([], description="dataset ids")
+    splits: list[AudioSplit] = Field(
+        ["fold1"], min_length=1, description="fold<k> (its clips are held out), official or random"
+    )
+    generators: list[Id] = Field([], description="audio generator ids, in the order of the report")
+    probe: Id = Field(
+        "log_mel_cnn", description="audio classifier, trained on real clips, that must recognise the others"
+    )
+    embeddings: list[Id] = Field(
+        [], description="pretrained embeddings to measure distances in, beside the probe's own"
+    )
+    clap: ClapReference | None = Field(
+        None, description="CLAP, asked for the class of each clip; none = left out"
+    )
+    bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap and of subsamples")
+
+
+Arm = Literal["real", "duplicates", "classic", "interpolated", "sampled"]
+
+
+class Interpolation(Model):
+    """The study of augmentation: does a classifier gain from generated clips, and more than from simpler means?"""
+
+    datasets: list[Id] = Field([], description="dataset ids")
+    splits: list[AudioSplit] = Field(
+        ["fold1", "random"], min_length=1, description="fold<k> (its clips are held out), official or random"
+    )
+    classifiers: list[Id] = Field([], description="audio classifier ids")
+    generator: Id | None = Field(None, description="audio generator that the synthetic arms take clips from")
+    arms: list[Arm] = Field(
+        ["real", "duplicates", "classic", "interpolated", "sampled"],
+        min_length=1,
+        description="what the classifier learns from; `real` is what gains are measured against",
+    )
+    augmentations: list[Component] = Field(
+        [], description="augmentations of the arm `classic`, in their order"
+    )
+    pairs_per_class: int = Field(100, ge=1, description="clips that the arms add to each class")
+    weight: Fraction = Field(0.5, description="where a clip lies between its two sources")
+    steps: int = Field(50, ge=1, description="steps of the inversion and of the decoding")
+    refinements: int = Field(0, ge=0, description="fixed-point iterations of each step of the inversion")
+    bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
+    seed: int = Field(0, ge=0, description="seed of the pairs, of the duplicates and of the bootstrap")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Interpolation:
+        _all_exist("arms", self.arms)
+        if "real" not in self.arms:
+            raise ValueError("arms lacks `real`, which gains are measured against")
+        if "classic" in self.arms and not self.augmentations:
+            raise ValueError("arms has `classic`: name its `augmentations`, or leave the arm out")
+        if self.generator is None and {"interpolated", "sampled"} & set(self.arms):
+            raise ValueError("arms has generated clips: name their `generator`, or leave those arms out")
+        return self
+
+
 class Report(Model):
     """What the page shows."""
 
@@ -310,6 +409,13 @@ class Config(Model):
     class_vectors: dict[Id, ClassVectors] = Field({}, description="class vectors by id")
     methods: dict[Id, Method] = Field({}, description="methods by id")
     zero_shot: ZeroShot | None = Field(None, description="the zero-shot study; null leaves it out")
+    audio_splits: AudioSplits = AudioSplits()
+    audio_generators: dict[Id, AudioGenerator] = Field({}, description="generators of clips by id")
+    audio_classifiers: dict[Id, AudioClassifier] = Field({}, description="classifiers of clips by id")
+    diffusion: Diffusion | None = Field(None, description="the study of generators; null leaves it out")
+    interpolation: Interpolation | None = Field(
+        None, description="the study of augmentation; null leaves it out"
+    )
     report: Report = Report()
 
     @model_validator(mode="after")
@@ -323,29 +429,61 @@ class Config(Model):
 
     @model_validator(mode="after")
     def _references_exist(self) -> Config:
-        for name in self.report.datasets:
-            if name not in self.datasets:
-                raise ValueError(unknown_name("report.datasets", name, self.datasets))
+        _all_exist("report.datasets", self.report.datasets, self.datasets)
         if self.zero_shot is not None:
             study = self.zero_shot
-            for key, names, known in (
-                ("datasets", study.datasets, self.datasets),
-                ("embeddings", study.embeddings, self.embeddings),
-                ("class_vectors", study.class_vectors, self.class_vectors),
-                ("methods", study.methods, self.methods),
-                ("class_vectors_methods", study.class_vectors_methods or study.methods, study.methods),
-            ):
-                for name in names:
-                    if name not in known:
-                        raise ValueError(unknown_name(f"zero_shot.{key}", name, known))
-                if not names:
-                    raise ValueError(f"zero_shot.{key} is empty: name at least one of `{key}`")
-                if len(set(names)) < len(names):
-                    raise ValueError(f"zero_shot.{key} names one twice: {names}")
+            _all_exist("zero_shot.datasets", study.datasets, self.datasets, least=1)
+            _all_exist("zero_shot.embeddings", study.embeddings, self.embeddings, least=1)
+            _all_exist("zero_shot.class_vectors", study.class_vectors, self.class_vectors, least=1)
+            _all_exist("zero_shot.methods", study.methods, self.methods, least=1)
+            if study.class_vectors_methods is not None:
+                _all_exist(
+                    "zero_shot.class_vectors_methods", study.class_vectors_methods, study.methods, least=1
+                )
+        self._check_diffusion()
+        self._check_interpolation()
         for name, embedding in self.embeddings.items():
             if embedding.feature is not None and embedding.feature not in self.features:
                 raise ValueError(unknown_name(f"embeddings.{name}.feature", embedding.feature, self.features))
         return self
+
+    def _check_diffusion(self) -> None:
+        study = self.diffusion
+        if study is None:
+            return
+        _all_exist("diffusion.datasets", study.datasets, self.datasets, least=1)
+        _all_exist("diffusion.splits", study.splits)
+        _all_exist("diffusion.generators", study.generators, self.audio_generators, least=1)
+        _all_exist("diffusion.probe", [study.probe], self.audio_classifiers)
+        _all_exist("diffusion.embeddings", study.embeddings, self.embeddings)
+
+    def _check_interpolation(self) -> None:
+        study = self.interpolation
+        if study is None:
+            return
+        _all_exist("interpolation.datasets", study.datasets, self.datasets, least=1)
+        _all_exist("interpolation.splits", study.splits)
+        _all_exist("interpolation.classifiers", study.classifiers, self.audio_classifiers, least=1)
+        if study.generator is None:
+            return
+        _all_exist("interpolation.generator", [study.generator], self.audio_generators)
+        made = self.audio_generators[study.generator].clips_per_class
+        if "sampled" in study.arms and made < study.pairs_per_class:
+            raise ValueError(
+                f"interpolation.pairs_per_class is {study.pairs_per_class}, but "
+                f"audio_generators.{study.generator}.clips_per_class is {made}: every arm adds as many clips"
+            )
+
+
+def _all_exist(key: str, names: Sequence[str], known: Iterable[str] | None = None, *, least: int = 0) -> None:
+    """Raise ValueError where a key names what is not configured, names one thing twice, or too few."""
+    for name in names:
+        if known is not None and name not in known:
+            raise ValueError(unknown_name(key, name, known))
+    if len(names) < least:
+        raise ValueError(f"{key} is empty: name at least one of `{key.rpartition('.')[2]}`")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{key} names one twice: {list(names)}")
 
 
 def unknown_name(key: str, name: str, known: Iterable[str]) -> str:

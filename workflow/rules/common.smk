@@ -244,6 +244,10 @@ def score_files(wildcards):
             f"{SPLIT}/references.parquet", dataset=dataset, split=P.splits(dataset)
         )
         found += expand(f"{ZERO_SHOT}/comparison.parquet", dataset=dataset)
+    for dataset in P.audio.judged:
+        found += judged("scores.parquet", dataset)
+        found += expand(f"{AUDIO}/diffusion.parquet", dataset=dataset)
+    found += expand(f"{AUDIO}/interpolation.parquet", dataset=P.audio.augmented)
     return found
 
 

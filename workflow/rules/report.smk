@@ -83,11 +83,18 @@ rule pick_gallery:
 rule write_report:
     """One page: the verdict, leaderboards, classes, maps, a gallery and the data."""
     input:
-        scores=f"{RESULTS}/scores.parquet" if P.study.datasets else [],
+        scores=f"{RESULTS}/scores.parquet" if P.has_studies else [],
         predictions=[
-            file
-            for dataset in P.study.datasets
-            for file in runs("predictions.parquet", dataset)
+            *[
+                file
+                for dataset in P.study.datasets
+                for file in runs("predictions.parquet", dataset)
+            ],
+            *[
+                file
+                for dataset in P.audio.augmented
+                for file in arms("predictions.parquet", dataset)
+            ],
         ],
         clips=expand(f"{CLIPS}/clips.parquet", dataset=P.datasets),
         rejected=expand(f"{CLIPS}/rejected.parquet", dataset=P.datasets),

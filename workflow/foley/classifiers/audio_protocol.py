@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -118,7 +118,7 @@ class LabelledClips:
 
 
 class ClipNetwork(nn.Module, ABC):
-    """Waveforms -> spectrogram (``front_end``) -> class scores (``forward``).
+    """Waveforms -> spectrogram (``front_end``) -> last hidden layer (``embed``) -> class scores (``forward``).
 
     ``front_end`` maps [B, window_samples] to [B, frames, mels]; ``mean`` and ``deviation`` [mels] scale what it gives,
     and lie in the model so that a clip needs nothing else to be recognised.
@@ -137,6 +137,10 @@ class ClipNetwork(nn.Module, ABC):
     @abstractmethod
     def front_end(self, waveforms: Tensor) -> Tensor:
         """[B, window_samples] float32 -> [B, frames, mels]."""
+
+    @abstractmethod
+    def embed(self, features: Tensor) -> Tensor:
+        """Scaled features [B, frames, mels] -> what the last linear layer sees [B, E]."""
 
     def features(self, waveforms: Tensor) -> Tensor:
         """Clips [B, T], cut or padded with zeros to the window -> scaled features [B, frames, mels] float32."""
@@ -318,6 +322,31 @@ class AudioClassifier(ABC):
             ValueError: another sample rate than the network's.
         """
         model = self.trained
+        return self._in_batches(
+            lambda x: model(x).float().log_softmax(1), waveforms, sample_rate_hz, batch_size, self.classes
+        )
+
+    @torch.inference_mode()
+    def embed(self, waveforms: Tensor, sample_rate_hz: int, batch_size: int = 256) -> Tensor:
+        """Clips [N, T] float32 -> the network's last hidden layer [N, E], on the CPU; batches as in ``score``.
+
+        Raises:
+            ValueError: another sample rate than the network's.
+        """
+        return self._in_batches(
+            lambda x: self.trained.embed(x).float(), waveforms, sample_rate_hz, batch_size, 0
+        )
+
+    def _in_batches(
+        self,
+        run: Callable[[Tensor], Tensor],
+        waveforms: Tensor,
+        sample_rate_hz: int,
+        batch_size: int,
+        width: int,
+    ) -> Tensor:
+        """``run`` on the features of parts of the clips, joined; [0, width] for no clips."""
+        model = self.trained
         self._check_rate(sample_rate_hz, model)
         model.eval()
         done: list[Tensor] = []
@@ -325,14 +354,14 @@ class AudioClassifier(ABC):
         while row < len(waveforms):
             part = waveforms[row : row + batch_size, : model.window_samples]
             try:
-                done.append(model(model.features(part.to(self.device))).float().log_softmax(1).cpu())
+                done.append(run(model.features(part.to(self.device))).cpu())
             except torch.cuda.OutOfMemoryError:
                 if batch_size == 1:
                     raise
                 batch_size //= 2
                 continue
             row += len(part)
-        return torch.cat(done) if done else torch.empty(0, self.classes)
+        return torch.cat(done) if done else torch.empty(0, width)
 
     def save(self, path: Path) -> None:
         """Weights as safetensors, whole or not at all."""

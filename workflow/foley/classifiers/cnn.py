@@ -84,8 +84,14 @@ class SmallCNNNetwork(ClipNetwork):
     def front_end(self, waveforms: Tensor) -> Tensor:
         return self.mel(waveforms).transpose(1, 2)
 
+    def embed(self, features: Tensor) -> Tensor:
+        x = self.body(_as_image(features))
+        for layer in list(self.head)[:-1]:
+            x = layer(x)
+        return x
+
     def forward(self, features: Tensor) -> Tensor:
-        return self.head(self.body(_as_image(features)))
+        return self.head[-1](self.embed(features))
 
 
 class SmallCNN(AudioClassifier):
@@ -169,13 +175,19 @@ class LogMelCNNNetwork(ClipNetwork):
     def front_end(self, waveforms: Tensor) -> Tensor:
         return self.mel(waveforms)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def embed(self, features: Tensor) -> Tensor:
         x = _as_image(features)
         for block in self.blocks:
             # Rounded up, so that a short or narrow spectrogram keeps a cell.
             x = self.block_dropout(functional.avg_pool2d(block(x), 2, ceil_mode=True))
         over_time = x.mean(dim=3)
-        return self.head(over_time.mean(dim=2) + over_time.amax(dim=2))
+        x = over_time.mean(dim=2) + over_time.amax(dim=2)
+        for layer in list(self.head)[:-1]:
+            x = layer(x)
+        return x
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head[-1](self.embed(features))
 
 
 class LogMelCNN(AudioClassifier):

@@ -20,6 +20,7 @@ from foley.encoders.weights import PINNED, without_secrets
 from foley.features.registry import KINDS as FEATURE_KINDS
 from foley.generators.registry import EMBEDDING_KINDS
 from foley.options import ConfigError, did_you_mean
+from foley.plan.audio import AudioPlan
 from foley.plan.components import check_options, need_file, target
 from foley.plan.data import DataPlan
 
@@ -69,15 +70,25 @@ class Plan:
         self.resources = resources
         self.cache = Path(self.config.cache)
         study, shown = self.config.zero_shot, self.config.report.datasets
+        audio = (self.config.diffusion, self.config.interpolation)
         wanted = [*(study.datasets if study else []), *shown]
+        wanted += [dataset for part in audio if part is not None for dataset in part.datasets]
         vectors = study.class_vectors if study else []
         self.data = DataPlan(self.config, resources, wanted, vectors, trust_cache=trust_cache)
         self._check()
+        self.audio = AudioPlan(self.config, self.data)
+        for embedding in self.audio.embeddings:
+            self._check_embedding(embedding)
 
     @property
     def datasets(self) -> list[str]:
         """Datasets that take part: those of the studies, and those that only the page asks for."""
         return self.data.datasets
+
+    @property
+    def has_studies(self) -> bool:
+        """Whether any study runs; the page may show data alone."""
+        return bool(self.study.datasets or self.audio.datasets)
 
     # The zero-shot study
 
@@ -260,7 +271,8 @@ class Plan:
         study = self.study
         if not self.datasets and not self.data.left_out:
             raise ConfigError(
-                "config: nothing to do: name datasets in `zero_shot.datasets` or `report.datasets`"
+                "config: nothing to do: name datasets in `zero_shot.datasets`, `diffusion.datasets`, "
+                "`interpolation.datasets` or `report.datasets`"
             )
         if not self.datasets:
             reasons = "; ".join(f"{dataset}: {reason}" for dataset, reason in self.data.left_out.items())

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from foley.report import comparison_figures, svg
 from foley.report import figures as draw
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
+from foley.report.study_words import words
 from foley.report.values import Cell, Row, ValueTable, crosses_zero, interval_text, points, where
 from foley.report.verdict import GAIN
 
@@ -22,10 +23,15 @@ def class_panels(
     """A figure and a table per study, dataset and variant."""
     panels, svgs = [], []
     for study in book.studies():
+        if not words(study).measures_accuracy:
+            continue
         for dataset in book.datasets(study):
             splits = [s for s in book.splits(study, dataset) if book.class_ids(study, dataset, s)]
-            # The mean over splits repeats a class that one split tests, and hides which split that was.
-            splits = [s for s in splits if s != MEAN] or splits
+            if words(study).same_classes:
+                splits = [s for s in splits if s == MEAN] or book.leak_free(study, splits) or splits
+            else:
+                # The mean over splits repeats a class that one split tests, and hides which split that was.
+                splits = [s for s in splits if s != MEAN] or splits
             systems = book.systems(study, dataset, ["recall", "precision"])
             # References have no variant of their own with methods in it.
             for variant in dict.fromkeys(s.variant for s in systems if s.method not in REFERENCES):
@@ -61,7 +67,7 @@ def _class_panel(
     groups: list[tuple[str, list[str]]] = []
     for split in splits:
         names: list[str] = []
-        group = ", ".join(part for part in (dataset, where(split, 0)) if part)
+        group = ", ".join(part for part in (dataset, where(split, book.split_count(study, dataset))) if part)
         for class_id in book.class_ids(study, dataset, split):
             name = labels.get(class_id, str(class_id))
             cells, size = [], None

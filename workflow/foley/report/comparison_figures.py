@@ -129,6 +129,45 @@ def _tile(cell: Difference, x: float, y: float, wide: float, high: float, most: 
     )
 
 
+def shares_svg(
+    rows: Sequence[str], columns: Sequence[str], shares: Mapping[tuple[int, int], float], title: str
+) -> str:
+    """A matrix of shares in per cent, the darker the more.
+
+    Args:
+        rows, columns: Names of the rows and columns; the columns bear numbers, which a legend explains.
+        shares: (row, column) -> fraction; what is missing stays empty.
+    """
+    names = [svg.shorten_middle(name, 26) for name in rows]
+    left = 8 + 6.4 * max((len(name) for name in names), default=4)
+    wide = float(np.clip((svg.NARROW - left) / max(len(columns), 1), 24, 60))
+    high = 22.0
+    key = [(_numeral(number), svg.shorten(name, 30)) for number, name in enumerate(columns, 1)]
+    marks, y = svg.legend(key, 18.0)
+    body = [svg.text(0, 13, svg.shorten(title, 62), "t", title=title), *marks]
+    top = y + 20
+    for number, name in enumerate(columns):
+        body.append(svg.text(left + (number + 0.5) * wide, top - 6, str(number + 1), "m sm", "middle", name))
+    for number, name in enumerate(names):
+        y = top + number * high
+        body.append(svg.text(left - 7, y + high / 2 + 4, name, "sm", "end", rows[number]))
+        for place, column in enumerate(columns):
+            if (share := shares.get((number, place))) is None:
+                continue
+            opacity = 0.06 + 0.9 * float(np.clip(share, 0, 1))
+            shade = "over" if opacity > 0.85 else "half" if opacity > 0.6 else ""
+            x, text = left + place * wide, f"{100 * share:.0f}"
+            square = svg.rectangle(x + 0.5, y + 0.5, wide - 1, high - 1)
+            tip = svg.clean(f"{rows[number]}, {column}: {100 * share:.1f} %")
+            body.append(
+                f'<g><title>{tip}</title><path class="f0" fill-opacity="{opacity:.2f}" d="{square}"/>'
+                + svg.text(x + wide / 2, y + high / 2 + 4, text, f"sm {shade}".strip(), "middle")
+                + "</g>"
+            )
+    width = max(svg.NARROW, left + len(columns) * wide)
+    return svg.figure(top + len(rows) * high + 4, body, title, width)
+
+
 def learning_curves_svgs(panels: Sequence[CurvePanel], x_title: str) -> list[str]:
     """Lines with interval bands over a logarithmic x axis, a figure per panel, all with the same axes.
 

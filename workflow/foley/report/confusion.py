@@ -1,4 +1,4 @@
-"""Confusion counts over unseen classes, summed from the predictions per clip."""
+"""Confusion counts, summed from the predictions per clip."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from foley import tables
 
 _KEY = ["dataset", "split", "method", "variant"]
 _CELL = [*_KEY, "class_id", "predicted_class_id"]
+# Setting -> role of the clips that are counted: unseen classes alone, or test clips of classes all of which train.
+_COUNTED = {"conventional": "unseen", "closed": "test"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Confusion:
     variant: str
     class_ids: tuple[int, ...]
     counts: np.ndarray[Any, Any]
+    setting: str = "conventional"
 
     def most_frequent(self, limit: int) -> list[tuple[int, int, int, float]]:
         """The commonest confusions: (true class, predicted class, count, share of the true class)."""
@@ -43,18 +46,25 @@ class Confusion:
 
 
 def read_confusions(predictions: Sequence[Path]) -> list[Confusion]:
-    """Confusions of the conventional setting (argmax over unseen classes), in the order of the files.
+    """Confusions of the conventional setting (argmax over unseen classes) and of the closed one (all classes have
+    training clips), in the order of the files.
 
     Streams the tables: memory does not grow with the number of clips.
     """
-    cells: dict[tuple[str, str, str, str], dict[tuple[int, int], int]] = {}
+    cells: dict[tuple[str, str, str, str, str], dict[tuple[int, int], int]] = {}
     for path in predictions:
         for batch in tables.iter_batches(path, [*_CELL, "setting", "role"], batch_size=65_536):
             table = pa.Table.from_batches([batch])
-            keep = pc.and_(pc.equal(table["setting"], "conventional"), pc.equal(table["role"], "unseen"))
-            counted = table.filter(keep).group_by(_CELL, use_threads=False).aggregate([([], "count_all")])
+            keep = pc.or_(
+                *(
+                    pc.and_(pc.equal(table["setting"], setting), pc.equal(table["role"], role))
+                    for setting, role in _COUNTED.items()
+                )
+            )
+            by = [*_CELL, "setting"]
+            counted = table.filter(keep).group_by(by, use_threads=False).aggregate([([], "count_all")])
             for row in counted.to_pylist():
-                key = (row["dataset"], row["split"], row["method"], row["variant"] or "")
+                key = (row["dataset"], row["split"], row["method"], row["variant"] or "", row["setting"])
                 pair = (row["class_id"], row["predicted_class_id"])
                 if None not in pair:
                     counts = cells.setdefault(key, {})
@@ -66,5 +76,6 @@ def read_confusions(predictions: Sequence[Path]) -> list[Confusion]:
         matrix = np.zeros((len(ids), len(ids)), dtype=np.int64)
         for (true, predicted), count in counts.items():
             matrix[place[true], place[predicted]] = count
-        found.append(Confusion(*key, ids, matrix))
+        dataset, split, method, variant, setting = key
+        found.append(Confusion(dataset, split, method, variant, ids, matrix, setting))
     return found

@@ -89,8 +89,8 @@ def pick_gallery(
     picks = _pick_real(known, per_class, seed) + _pick_nearest(known, nearest)
     wanted = {pick.clip_id for pick in picks}
     media = {}
-    for clip_id, encoded in _read_audio(audio, wanted):
-        wave, rate = _decode(encoded, max_duration_s)
+    for clip_id, encoded in read_audio(audio, wanted):
+        wave, rate = decode_beginning(encoded, max_duration_s)
         media[clip_id] = (encode_mp3(wave, rate), draw_spectrogram(wave, rate))
     if lacking := sorted(wanted - media.keys()):
         raise ValueError(f"no audio shard holds {len(lacking)} clips of {clips}, for example {lacking[0]!r}")
@@ -176,7 +176,7 @@ def _unit(matrix: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
 
 
-def _read_audio(shards: Sequence[Path], wanted: set[str]) -> Iterator[tuple[str, bytes]]:
+def read_audio(shards: Sequence[Path], wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     """(clip id, encoded bytes) of the wanted clips; only their row groups' audio is read."""
     names = pa.array(sorted(wanted), pa.string())
     for shard in shards:
@@ -191,7 +191,7 @@ def _read_audio(shards: Sequence[Path], wanted: set[str]) -> Iterator[tuple[str,
                     yield row["clip_id"], row["audio"]["bytes"]
 
 
-def _decode(encoded: bytes, max_duration_s: float) -> tuple[np.ndarray[Any, Any], int]:
+def decode_beginning(encoded: bytes, max_duration_s: float) -> tuple[np.ndarray[Any, Any], int]:
     """The beginning of a clip, mono."""
     with sf.SoundFile(io.BytesIO(encoded)) as file:
         wave = file.read(max(int(max_duration_s * file.samplerate), 1), dtype="float32", always_2d=True)

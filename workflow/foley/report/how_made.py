@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from foley import __version__
+from foley import __version__, tables
 from foley.report.data_summary import DatasetTables
 
 _PACKAGES = ("numpy", "pyarrow", "scikit-learn", "soundfile", "torch", "snakemake")
@@ -73,6 +73,13 @@ def data_queries(datasets: Sequence[DatasetTables]) -> list[dict[str, str]]:
     ]
 
 
+def _setting(predictions: Path) -> str | None:
+    """The setting that confusions count in a table of predictions; None of an empty one."""
+    for batch in tables.iter_batches(predictions, ["setting"], batch_size=1):
+        return "closed" if batch["setting"][0].as_py() == "closed" else "conventional"
+    return None
+
+
 def queries(scores: Path, predictions: Sequence[Path]) -> list[dict[str, str]]:
     """Three questions that a reader is likely to ask of the tables next."""
     queries = [
@@ -95,14 +102,15 @@ def queries(scores: Path, predictions: Sequence[Path]) -> list[dict[str, str]]:
             'print(gains.pivot_table(index=["dataset", "class_id"], columns="method", values="value"))',
         },
     ]
-    if predictions:
+    setting = _setting(predictions[0]) if predictions else None
+    if setting is not None:
         queries.append(
             {
                 "title": "Clips that every seed gets wrong, in DuckDB",
                 "engine": "duckdb",
                 "text": "SELECT clip_id, class_id, mode(predicted_class_id) AS taken_for, count(*) AS seeds\n"
                 f"FROM {_sql(predictions[0])}\n"
-                "WHERE setting = 'conventional'\n"
+                f"WHERE setting = '{setting}'\n"
                 "GROUP BY clip_id, class_id\n"
                 "HAVING bool_and(predicted_class_id <> class_id)\n"
                 "ORDER BY class_id, clip_id;",

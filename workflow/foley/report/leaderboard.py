@@ -13,6 +13,7 @@ from markupsafe import Markup
 from foley.report import figures as draw
 from foley.report import svg
 from foley.report.scores import MEAN, REFERENCES, UPPER_REFERENCES, Score, ScoreBook, System
+from foley.report.study_words import is_leaky, words
 from foley.report.values import Cell, Published, Row, ValueTable, is_share, where
 from foley.report.verdict import GAIN
 
@@ -31,15 +32,26 @@ class Board:
     figures: tuple[Markup, ...]
     tables: tuple[ValueTable, ...]
     sources: tuple[str, ...]
+    caption: str = ""  # of the figures
+
+
+_UNITS = {"percent": 0.01, "plain": 1.0}  # of published values; plain ones are no shares, such as distances
 
 
 def read_published(paths: Sequence[Path]) -> list[Published]:
+    """The figures of YAML files: a list ``figures`` of study, dataset, split, method, metric, value and source; std,
+    variant and unit (``percent``, unless ``plain``) may be left out.
+
+    Raises:
+        ValueError: a figure lacks a key, or has a value or unit that is none.
+    """
     found = []
     for path in paths:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         for number, row in enumerate(document.get("figures") or []):
             try:
                 std = row.get("std")
+                scale = _UNITS[row.get("unit", "percent")]
                 found.append(
                     Published(
                         study=str(row["study"]),
@@ -47,10 +59,11 @@ def read_published(paths: Sequence[Path]) -> list[Published]:
                         split=str(row["split"]),
                         method=str(row["method"]),
                         metric=str(row["metric"]),
-                        value=float(row["value"]) / 100,
-                        std=None if std is None else float(std) / 100,
+                        value=float(row["value"]) * scale,
+                        std=None if std is None else float(std) * scale,
                         source=str(row["source"]),
                         variant=None if row.get("variant") is None else str(row["variant"]),
+                        share=scale != 1,
                     )
                 )
             except (KeyError, TypeError, ValueError) as error:
@@ -124,7 +137,8 @@ class _BoardBuilder:
         ]
         sizes = {score.n for score in scores if score is not None}
         size = sizes.pop() if len(sizes) == 1 else None
-        return (split or "all", f"{size} clips" if size and split != MEAN else "")
+        details = ["leaky"] * is_leaky(self.study, split) + [f"{size} clips"] * bool(size and split != MEAN)
+        return (split or "all", ", ".join(details))
 
     def rows(self, metrics: Sequence[str], splits: Sequence[str]) -> list[Row]:
         """A row per system; cells by split, then metric. Methods that only a paper measured come last."""
@@ -185,11 +199,11 @@ class _BoardBuilder:
         return ValueTable("All other metrics", (*_HEAD, "metric"), columns, tuple(rows))
 
     def figures(self) -> list[str]:
-        """Accuracy on unseen classes, a figure per split, the mean first."""
+        """Accuracy, a figure per split, the mean first."""
         systems = self.book.systems(self.study, self.dataset, ["accuracy"])
         splits = _mean_first(self.splits(["accuracy"]))
         if len(systems) * len(splits) > _FIGURE_ROWS:
-            splits = splits[:1]
+            splits = splits[:1] + [split for split in splits[1:] if is_leaky(self.study, split)]
         ours = [system for system in systems if system.method not in REFERENCES]
         variants = list(dict.fromkeys(system.variant for system in ours))
         # Many rows of several variants: a figure for each variant.
@@ -223,7 +237,8 @@ class _BoardBuilder:
         count = self.book.split_count(self.study, self.dataset)
         known = {system.variant for system in self.book.systems(self.study, self.dataset, ["accuracy"])}
         variant = variants[0] if len(variants) == 1 and len(known - {""}) > 1 else ""
-        title = ", ".join(part for part in (self.dataset, where(split, count), variant) if part)
+        leaky = "leaky" if is_leaky(self.study, split) else ""
+        title = ", ".join(part for part in (self.dataset, where(split, count), leaky, variant) if part)
         return draw.Panel(title, tuple(rows), tuple(lines))
 
 
@@ -238,13 +253,15 @@ def _mean_first(splits: Sequence[str]) -> list[str]:
 def boards(book: ScoreBook, literature: Sequence[Published]) -> tuple[list[Board], list[str]]:
     boards, svgs = [], []
     for study in book.studies():
+        its = words(study)
+        if not its.measures_accuracy:
+            continue
         for dataset in book.datasets(study):
             builder = _BoardBuilder(book, literature, study, dataset)
-            macro = "Conventional setting, every class weighted equally, accuracy in %"
             found = [
-                builder.split_table("Conventional setting: unseen classes only, accuracy in %", "accuracy"),
+                builder.split_table(its.accuracy, "accuracy"),
                 builder.generalised_table(),
-                builder.split_table(macro, "accuracy_macro"),
+                builder.split_table(its.macro, "accuracy_macro"),
                 builder.other_table(
                     {"accuracy", "accuracy_macro", "accuracy_seen", "accuracy_unseen", "harmonic_mean"}
                 ),
@@ -259,6 +276,7 @@ def boards(book: ScoreBook, literature: Sequence[Published]) -> tuple[list[Board
                     tuple(Markup(svg.inline(figure)) for figure in drawn),
                     tuple(table for table in found if table is not None),
                     sources,
+                    its.caption,
                 )
             )
     return boards, svgs
@@ -282,7 +300,7 @@ def overviews(book: ScoreBook) -> list[ValueTable]:
             )
             for system in book.systems_of(study, "accuracy")
         ]
-        title = f"All datasets: accuracy on unseen classes, in % ({study})"
+        title = f"All datasets: {words(study).overview} ({study})"
         columns = tuple((d, where(shown[d][0], book.split_count(study, d))) for d in datasets)
         found.append(ValueTable(title, ("method",), columns, tuple(rows)))
     return found

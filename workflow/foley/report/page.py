@@ -17,6 +17,8 @@ from markupsafe import Markup, escape
 from foley import __version__, tables
 from foley.report import figures as draw
 from foley.report import svg
+from foley.report.audio_gallery import in_pairs
+from foley.report.audio_quality import audio_quality
 from foley.report.class_gains import class_panels
 from foley.report.class_vectors import class_vectors
 from foley.report.confusion import Confusion, read_confusions
@@ -28,6 +30,7 @@ from foley.report.learning_curves import learning_curves
 from foley.report.scores import ScoreBook, System
 from foley.report.sections import marked_up
 from foley.report.spread import spread
+from foley.report.study_words import ARMS, words
 from foley.report.synthetic_quality import synthetic_quality
 from foley.report.values import percent, points, where
 from foley.report.verdict import Finding, Verdict, verdicts
@@ -59,6 +62,7 @@ def write_report(
     config_summary: Mapping[str, Any],
     scores: Path | None = None,
     predictions: Sequence[Path] = (),
+    quality: Sequence[Path] = (),
     maps: Sequence[MapTable] = (),
     published: Sequence[Path] = (),
     figures: Mapping[str, Path] | None = None,
@@ -75,10 +79,11 @@ def write_report(
             says why which dataset is not in the run.
         scores: SCORES of all studies; None where no study ran: the page then shows the data alone.
         predictions: PREDICTIONS tables, for the confusion matrices.
+        quality: AUDIO_QUALITY tables of generated clips, for what scores leave out: values per class, warnings.
         maps: Embedding maps, in the order to show them.
-        published: YAML files with published figures (key ``figures``; values in per cent).
+        published: YAML files with published figures (see `read_published`).
         figures: Where to write ``leaderboard``, ``classes`` and ``map`` as SVG; absent ones are not written.
-        methods: Methods in the order of the config.
+        methods: Methods and generators in the order of the config.
         title: Heading of the page.
         provenance: What is recorded of the run, shown at the page's end.
 
@@ -88,7 +93,7 @@ def write_report(
     unknown = set(figures or {}) - set(FIGURES)
     if unknown:
         raise ValueError(f"no figures called {sorted(unknown)}; there are {list(FIGURES)}")
-    book = ScoreBook(scores, methods, [d.dataset for d in datasets])
+    book = ScoreBook(scores, [*methods, *ARMS], [d.dataset for d in datasets])
     literature = read_published(published)
     summaries = [summarise(dataset) for dataset in datasets]
     labels = {summary.dataset: summary.labels for summary in summaries}
@@ -99,7 +104,14 @@ def write_report(
     map_panels, map_svgs = _map_panels(maps)
     confusions = sorted(read_confusions(predictions), key=_confusion_order(book))
     shown = confusions[:_MOST_CONFUSIONS]
-    parts = [learning_curves(book), spread(book), synthetic_quality(book), class_vectors(book)]
+    parts = [
+        learning_curves(book),
+        spread(book),
+        synthetic_quality(book),
+        audio_quality(book, quality, literature, labels),
+        class_vectors(book),
+    ]
+    galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_gallery]
     settings = dict(config_summary)
     left_out = {str(name): str(reason) for name, reason in (settings.pop(_LEFT_OUT, None) or {}).items()}
 
@@ -118,8 +130,10 @@ def write_report(
         class_panels=by_class,
         confusion_panels=[_confusion_panel(c, labels.get(c.dataset, {})) for c in shown],
         confusions_left_out=len(confusions) - len(shown),
+        confusion_settings=sorted({c.setting for c in shown}),
         map_panels=map_panels,
-        galleries=[_gallery_context(d) for d in datasets if d.gallery is not None],
+        galleries=galleries,
+        gallery_kinds={clip["kind"] for g in galleries for c in g["classes"] for clip in c["clips"]},
         summaries=summaries,
         data_panels=[_data_panel(summary) for summary in summaries],
         left_out=left_out,
@@ -127,6 +141,7 @@ def write_report(
         versions=versions(),
         scores=scores,
         predictions=predictions,
+        quality=quality,
         datasets=datasets,
         maps=maps,
         queries=data_queries(datasets) if scores is None else queries(scores, predictions),
@@ -176,7 +191,12 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
     variants = list(dict.fromkeys(finding.system.variant for finding in verdict.findings))
     splits = {finding.split for finding in verdict.findings}
     count = book.split_count(verdict.study, verdict.dataset)
+    its = words(verdict.study)
     rows = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.findings]
+    controls = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.controls]
+    # Each once, though it stands beside every split without leaks.
+    leaky = list(dict.fromkeys(f for finding in verdict.findings for f in finding.leaky))
+    leaky_controls = list(dict.fromkeys(f for finding in verdict.controls for f in finding.leaky))
     # Many rows of several variants: a figure for each variant, which its title then names.
     apart = len(variants) > 1 and len(rows) > _ROWS_TOGETHER
     details = (
@@ -196,9 +216,23 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
         )
         for shown in ([[v] for v in variants] if apart else [variants])
     ]
+    panels += [
+        (name, [_drawn(f, len(variants) > 1) for f in others])
+        for name, others in (
+            ("The same on a split that leaks recordings", leaky),
+            ("The same without any generator", verdict.controls),
+        )
+        if others
+    ]
     return {
         "study": verdict.study,
         "dataset": verdict.dataset,
+        "subject": its.subject,
+        "listed": its.listed,
+        "trained": its.trained,
+        "leaky": verdict.leaky,
+        "controls": controls,
+        "all_rows": [*rows, *controls, *(_finding_context(f, True, True) for f in (*leaky, *leaky_controls))],
         "summary": verdict.summary,
         "spelt_out": verdict.spelt_out,
         "variant": variants[0] if len(variants) == 1 else "",
@@ -220,7 +254,15 @@ def _finding_context(finding: Finding, with_variant: bool, with_split: bool) -> 
         "after": finding.after,
         "split": finding.split,
         "variant": finding.system.variant,
+        "leaky": [_finding_context(f, False, True) for f in finding.leaky],
     }
+
+
+def _drawn(finding: Finding, with_variant: bool) -> draw.Interval:
+    detail = finding.system.variant if with_variant else ""
+    return draw.Interval(
+        finding.system.method, detail, finding.gain.value, finding.gain.low, finding.gain.high
+    )
 
 
 # ---- confusion ----
@@ -281,9 +323,9 @@ def _map_panels(maps: Sequence[MapTable]) -> tuple[list[dict[str, Any]], list[st
 
 
 def _gallery_context(dataset: DatasetTables) -> dict[str, Any]:
-    assert dataset.gallery is not None
     classes: dict[int, dict[str, Any]] = {}
-    for row in tables.read(dataset.gallery, GALLERY).to_pylist():
+    files = [path for path in (dataset.gallery, dataset.synthetic_gallery) if path is not None]
+    for row in tables.read(files, GALLERY).to_pylist():
         entry = classes.setdefault(row["class_id"], {"label": row["label"], "clips": []})
         entry["clips"].append(
             {
@@ -294,8 +336,8 @@ def _gallery_context(dataset: DatasetTables) -> dict[str, Any]:
                 "image": _data_uri("image/png", row["spectrogram_png"]),
             }
         )
-    for entry in classes.values():  # real clips first, then what a generator made of the class
-        entry["clips"].sort(key=lambda clip: (clip["kind"] != "real", clip["kind"] != "synthetic"))
+    for entry in classes.values():
+        entry["clips"] = in_pairs(entry["clips"])
     ordered = sorted(classes.values(), key=lambda entry: str(entry["label"]))
     return {"dataset": dataset.dataset, "classes": ordered}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from foley import tables
+from foley.report.study_words import is_leaky
 from foley.tables.scores import SCORES
 
 MEAN = "mean"  # the split under which a study stores its mean over splits
@@ -92,12 +93,16 @@ class ScoreBook:
         return _ordered({dataset for its, dataset in self._systems if its == study}, self._dataset_order)
 
     def splits(self, study: str, dataset: str) -> list[str]:
-        """Splits with values, the mean over splits last."""
+        """Splits with values, leaky ones after the others, the mean over splits last."""
         found = self._splits.get((study, dataset), set())
-        return sorted(found - {MEAN}) + sorted(found & {MEAN})
+        return sorted(found - {MEAN}, key=lambda split: (is_leaky(study, split), split)) + sorted(
+            found & {MEAN}
+        )
 
     def splits_shown(self, study: str, dataset: str, metrics: Iterable[str]) -> list[str]:
-        """The mean over splits where it has values of the metrics (over all classes), else all that have some."""
+        """The mean over splits where it has values of the metrics (over all classes), else all that have some; of
+        these no leaky ones where there are others.
+        """
         wanted = list(metrics)
         systems = self.systems(study, dataset, wanted)
         have = [
@@ -105,7 +110,12 @@ class ScoreBook:
             for split in self.splits(study, dataset)
             if any(self.get(study, dataset, split, s, metric) for s in systems for metric in wanted)
         ]
-        return [MEAN] if MEAN in have else have
+        return [MEAN] if MEAN in have else self.leak_free(study, have) or have
+
+    @staticmethod
+    def leak_free(study: str, splits: Iterable[str]) -> list[str]:
+        """Those of the splits that keep recordings apart."""
+        return [split for split in splits if not is_leaky(study, split)]
 
     def systems(self, study: str, dataset: str, metrics: Iterable[str] | None = None) -> list[System]:
         """Methods and variants that have values of ``metrics`` (any metric when None); references last."""
@@ -128,8 +138,8 @@ class ScoreBook:
         return sorted(systems, key=lambda system: (methods.index(system.method), system.variant))
 
     def split_count(self, study: str, dataset: str) -> int:
-        """How many splits a mean is over."""
-        return len([split for split in self.splits(study, dataset) if split != MEAN])
+        """How many splits a mean is over: leaky ones are in none."""
+        return len([s for s in self.leak_free(study, self.splits(study, dataset)) if s != MEAN])
 
     def metrics(self, study: str, dataset: str) -> list[str]:
         """Metrics over all classes, in the alphabet's order."""

@@ -21,6 +21,8 @@ class Panel:
     sentences: tuple[tuple[str, str], ...] = ()  # (of what, sentence)
     figures: tuple[Markup, ...] = ()
     tables: tuple[ValueTable, ...] = ()
+    details: tuple[ValueTable, ...] = ()  # always one click away
+    sources: tuple[str, ...] = ()  # of the published figures among the values
 
 
 @dataclass(frozen=True)

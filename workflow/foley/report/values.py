@@ -9,7 +9,7 @@ from foley.report.scores import MEAN, Score
 from foley.report.verdict import GAIN
 
 # Metrics that are shown in per cent.
-_SHARES = ("accuracy", "harmonic_mean", "recall", "precision", GAIN)
+_SHARES = ("accuracy", "f1", "harmonic_mean", "recall", "precision", GAIN)
 _WINDOW_ROWS = 40
 
 
@@ -26,9 +26,12 @@ class Published:
     std: float | None
     source: str
     variant: str | None = None
+    share: bool = True
 
     @property
     def text(self) -> str:
+        if not self.share:
+            return number(self.value) if self.std is None else f"{number(self.value)} ± {number(self.std)}"
         spread = "" if self.std is None else f" ± {100 * self.std:.2f}"
         return f"{100 * self.value:.2f}{spread}"
 

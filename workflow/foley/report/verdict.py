@@ -1,6 +1,7 @@
 """The verdict: does synthetic data help, by how much, and how sure is that?
 
-Every method is judged, in the order of the configuration; none is picked by its result on test data.
+Every method is judged, in the order of the configuration; none is picked by its result on test data. Splits that leak
+recordings never decide where there are others: what they would have said stands beside the verdict.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
+from foley.report.study_words import is_leaky, words
 
 GAIN = "gain_over_"
 SPELT_OUT = 4  # comparisons that a reader takes in as sentences; more become a count and a table
@@ -24,6 +26,7 @@ class Finding:
     gain: Score
     before: Score | None
     after: Score | None
+    leaky: tuple[Finding, ...] = ()  # the same on splits that leak recordings
 
     @property
     def outcome(self) -> str:
@@ -41,6 +44,8 @@ class Verdict:
     dataset: str
     findings: tuple[Finding, ...]
     summary: str
+    controls: tuple[Finding, ...] = ()  # what the study gains without any generator
+    leaky: bool = False  # whether nothing but splits that leak recordings was measured
 
     @property
     def spelt_out(self) -> bool:
@@ -55,9 +60,13 @@ def verdicts(book: ScoreBook) -> list[Verdict]:
     found = []
     for study in book.studies():
         for dataset in book.datasets(study):
-            findings = _findings(book, study, dataset)
+            every = _findings(book, study, dataset)
+            controls = [f for f in every if f.system.method in words(study).controls]
+            findings = [f for f in every if f not in controls]
             if findings:
-                found.append(Verdict(study, dataset, tuple(findings), _summary(findings)))
+                leaky = all(is_leaky(study, finding.split) for finding in findings)
+                summary = _summary(findings)
+                found.append(Verdict(study, dataset, tuple(findings), summary, tuple(controls), leaky))
     return found
 
 
@@ -66,15 +75,35 @@ def _findings(book: ScoreBook, study: str, dataset: str) -> list[Finding]:
     for metric in (m for m in book.metrics(study, dataset) if m.startswith(GAIN)):
         baseline = metric.removeprefix(GAIN)
         for system in book.systems(study, dataset, [metric]):
+            if system.method == baseline or system.method in REFERENCES:
+                continue
             splits = [s for s in book.splits(study, dataset) if book.get(study, dataset, s, system, metric)]
-            for split in [MEAN] if MEAN in splits else splits:
-                gain = book.get(study, dataset, split, system, metric)
-                if gain is None or system.method == baseline or system.method in REFERENCES:
-                    continue
-                before = book.get(study, dataset, split, System(baseline, system.variant), "accuracy")
-                after = book.get(study, dataset, split, system, "accuracy")
-                findings.append(Finding(split, system, baseline, gain, before, after))
+            clean = [MEAN] if MEAN in splits else book.leak_free(study, splits)
+            leaky = [
+                _finding(book, study, dataset, split, system, baseline, ())
+                for split in splits
+                if is_leaky(study, split)
+            ]
+            if not clean:
+                findings += leaky
+            findings += [_finding(book, study, dataset, s, system, baseline, tuple(leaky)) for s in clean]
     return findings
+
+
+def _finding(
+    book: ScoreBook,
+    study: str,
+    dataset: str,
+    split: str,
+    system: System,
+    baseline: str,
+    leaky: tuple[Finding, ...],
+) -> Finding:
+    gain = book.get(study, dataset, split, system, GAIN + baseline)
+    assert gain is not None  # splits without one were passed by
+    before = book.get(study, dataset, split, System(baseline, system.variant), "accuracy")
+    after = book.get(study, dataset, split, system, "accuracy")
+    return Finding(split, system, baseline, gain, before, after, leaky)
 
 
 def _summary(findings: list[Finding]) -> str:

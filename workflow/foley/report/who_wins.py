@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from foley.report.comparison_figures import Difference, differences_svg
 from foley.report.scores import ALPHA, REFERENCES, Score, ScoreBook, System
 from foley.report.sections import Panel, Section, marked_up, near, place, variants
+from foley.report.study_words import words
 from foley.report.values import Cell, PValue, Row, ValueTable, crosses_zero, interval_text, points
 
 DIFFERENCE, P_VALUE = "difference_to_", "p_difference_to_"
@@ -66,6 +67,8 @@ def who_wins(book: ScoreBook) -> Section | None:
     """All pairs of methods on each dataset; None where no pair was compared."""
     panels = []
     for study in book.studies():
+        if not words(study).measures_accuracy:
+            continue
         for dataset in book.datasets(study):
             panel = _panel(book, study, dataset)
             if panel is not None:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from foley.tables import TableKind
+from foley.tables.audio_studies import (
+    AUDIO_PARTITION,
+    AUDIO_QUALITY,
+    PROBE_EMBEDDINGS,
+    PROMPTED,
+    RECOGNISED,
+    SYNTHETIC_CLIPS,
+)
 from foley.tables.classes import CLASS_VECTORS, CLASSES, MISSING_WORDS
 from foley.tables.clips import AUDIO, CLIPS, LEAKS, RAW_CLASSES, RAW_CLIPS, REJECTED
 from foley.tables.features import EMBEDDINGS, FEATURES, HISTORY
@@ -17,7 +25,8 @@ KINDS: dict[str, TableKind] = {
     for kind in (
         RAW_CLIPS, RAW_CLASSES, CLASSES, CLIPS, AUDIO, REJECTED, LEAKS, FEATURES, EMBEDDINGS, HISTORY,
         CLASS_VECTORS, MISSING_WORDS, PARTITION, SYNTHETIC_EMBEDDINGS, PROJECTED_EMBEDDINGS, PREDICTIONS, SCORES,
-        LEARNING_CURVE, SEED_GRID, EMBEDDING_MAP, GALLERY,
+        LEARNING_CURVE, SEED_GRID, AUDIO_PARTITION, SYNTHETIC_CLIPS, RECOGNISED, PROBE_EMBEDDINGS, PROMPTED,
+        AUDIO_QUALITY, EMBEDDING_MAP, GALLERY,
     )
 }  # fmt: skip
 

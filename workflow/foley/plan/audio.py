@@ -1,0 +1,182 @@
+"""What the studies of generated audio ask for: generators, classifiers and splits, by dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from foley.augment.registry import KINDS as AUGMENTATION_KINDS
+from foley.classifiers.registry import AUDIO_KINDS as CLASSIFIER_KINDS
+from foley.config import Config, Diffusion, Interpolation
+from foley.encoders.registry import PRETRAINED_KINDS
+from foley.generators.registry import AUDIO_KINDS as GENERATOR_KINDS
+from foley.options import ConfigError
+from foley.plan.components import check_options, target
+from foley.plan.data import DataPlan
+
+# The arm whose classifiers know real clips alone; they judge generated ones.
+REAL = "real"
+# Arms that need clips of a generator, and the file that holds them.
+GENERATED_ARMS = ("interpolated", "sampled")
+
+
+class AudioPlan:
+    """The studies `diffusion` and `interpolation` of a checked config.
+
+    Args:
+        data: which datasets are there; those that are left out are in no study.
+
+    Raises:
+        ConfigError: an unknown kind or option, or a dataset that a study cannot use.
+    """
+
+    def __init__(self, config: Config, data: DataPlan) -> None:
+        self.config = config
+        self.data = data
+        self.diffusion: Diffusion | None = config.diffusion
+        self.interpolation: Interpolation | None = config.interpolation
+        self._check()
+
+    # Which data
+
+    def _present(self, study: Diffusion | Interpolation | None) -> list[str]:
+        return [d for d in study.datasets if d in self.data.datasets] if study is not None else []
+
+    @property
+    def judged(self) -> list[str]:
+        """Datasets of the study of generators."""
+        return self._present(self.diffusion)
+
+    @property
+    def augmented(self) -> list[str]:
+        """Datasets of the study of augmentation."""
+        return self._present(self.interpolation)
+
+    @property
+    def datasets(self) -> list[str]:
+        return list(dict.fromkeys([*self.judged, *self.augmented]))
+
+    def splits(self, dataset: str) -> list[str]:
+        """Splits that either study runs on a dataset."""
+        found: list[str] = []
+        if self.diffusion is not None and dataset in self.judged:
+            found += self.diffusion.splits
+        if self.interpolation is not None and dataset in self.augmented:
+            found += self.interpolation.splits
+        return list(dict.fromkeys(found))
+
+    # Generators
+
+    def generator_target(self, generator: str) -> str:
+        kind = self.config.audio_generators[generator].kind
+        return target(GENERATOR_KINDS, kind, f"audio_generators.{generator}.kind")
+
+    def shards(self, generator: str) -> range:
+        """Parts in which a generator's clips are sampled."""
+        return range(self.config.audio_generators[generator].shards)
+
+    @property
+    def model(self) -> str | None:
+        """The generator behind the synthetic arms."""
+        study = self.interpolation
+        wanted = study is not None and set(GENERATED_ARMS) & set(study.arms)
+        return study.generator if study is not None and wanted else None
+
+    # Classifiers
+
+    def classifier_target(self, classifier: str) -> str:
+        kind = self.config.audio_classifiers[classifier].kind
+        return target(CLASSIFIER_KINDS, kind, f"audio_classifiers.{classifier}.kind")
+
+    def classifier_seeds(self, classifier: str) -> list[int]:
+        entry = self.config.audio_classifiers[classifier]
+        return list(range(entry.seed, entry.seed + entry.seeds))
+
+    @property
+    def probe(self) -> str | None:
+        return self.diffusion.probe if self.diffusion is not None else None
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms of the study of augmentation; `real` is there for the other study, too."""
+        return list(dict.fromkeys([REAL, *(self.interpolation.arms if self.interpolation else [])]))
+
+    def augmentations_of(self, arm: str) -> list[dict[str, Any]]:
+        return self.augmentations if arm == "classic" else []
+
+    def added_per_class(self, arm: str) -> int:
+        """Clips that an arm adds to each class."""
+        if self.interpolation is None or arm in (REAL, "classic"):
+            return 0
+        return self.interpolation.pairs_per_class
+
+    def draw_seed(self, arm: str) -> int:
+        """Seed of the copies and of the choice among generated clips; of no concern to the other arms."""
+        return self.interpolation.seed if self.interpolation is not None and self.added_per_class(arm) else 0
+
+    @property
+    def augmentations(self) -> list[dict[str, Any]]:
+        """The parts of the arm `classic`: target and options, in their order."""
+        parts = self.interpolation.augmentations if self.interpolation is not None else []
+        return [
+            {
+                "target": target(AUGMENTATION_KINDS, part.kind, f"interpolation.augmentations.{n}.kind"),
+                "options": part.options,
+            }
+            for n, part in enumerate(parts)
+        ]
+
+    @property
+    def embeddings(self) -> list[str]:
+        """Pretrained embeddings that generated clips are judged in."""
+        return list(self.diffusion.embeddings) if self.diffusion is not None else []
+
+    # Checks
+
+    def _check(self) -> None:
+        for key, chosen in (("diffusion", self.judged), ("interpolation", self.augmented)):
+            for dataset in chosen:
+                if self.data.kind(dataset).multi_label:
+                    raise ConfigError(
+                        f"config: `{key}.datasets` names `{dataset}`, whose clips have several labels each; "
+                        f"the study `{key}` needs one label a clip"
+                    )
+        for generator in self._generators():
+            options = self.config.audio_generators[generator].options
+            where = f"audio_generators.{generator}.options"
+            check_options(self.generator_target(generator), options, where, Path(self.config.cache))
+        for classifier in self._classifiers():
+            options = self.config.audio_classifiers[classifier].options
+            where = f"audio_classifiers.{classifier}.options"
+            check_options(self.classifier_target(classifier), options, where, Path(self.config.cache))
+        for number, part in enumerate(self.augmentations):
+            where = f"interpolation.augmentations.{number}.options"
+            check_options(part["target"], part["options"], where, Path(self.config.cache))
+        for embedding in self.embeddings:
+            if self.config.embeddings[embedding].encoder not in PRETRAINED_KINDS:
+                raise ConfigError(
+                    f"config: `diffusion.embeddings` names `{embedding}`, which is trained on the splits of "
+                    "another study; name pretrained ones, or none: the probe's own embedding is always measured"
+                )
+        self._check_clap()
+
+    def _generators(self) -> Sequence[str]:
+        named = list(self.diffusion.generators) if self.diffusion is not None and self.judged else []
+        if self.model is not None and self.augmented:
+            named.append(self.model)
+        return list(dict.fromkeys(named))
+
+    def _classifiers(self) -> Sequence[str]:
+        named = [self.diffusion.probe] if self.diffusion is not None and self.judged else []
+        if self.interpolation is not None and self.augmented:
+            named += self.interpolation.classifiers
+        return list(dict.fromkeys(named))
+
+    def _check_clap(self) -> None:
+        clap = self.diffusion.clap if self.diffusion is not None else None
+        if clap is not None and not Path(clap.model).expanduser().is_dir() and clap.revision is None:
+            raise ConfigError(
+                f"config: `diffusion.clap.model` is `{clap.model}`, which is no folder here; "
+                "for a hub id give `revision`, so that a rerun reads the same weights"
+            )

@@ -1,0 +1,67 @@
+"""How the page speaks of each study, and which of its methods and splits are read apart from the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ZERO_SHOT, INTERPOLATION, DIFFUSION = "zero_shot", "interpolation", "diffusion"
+# Arms of `interpolation`, as the page orders them: the baseline, the controls, then generated clips.
+ARMS = ("real", "duplicates", "classic", "interpolated", "sampled")
+
+
+@dataclass(frozen=True)
+class StudyWords:
+    """Words of one study.
+
+    Attributes:
+        subject: What helps or hurts, in the verdict's first sentence.
+        listed: What the verdict lists.
+        trained: What was trained once, so that its spread is in no interval.
+        accuracy, macro: Titles of the tables of accuracy.
+        caption: Of the figures of accuracy.
+        overview: What the table of all datasets shows.
+        controls: Methods whose gains a reader needs for comparison, though nothing in them was generated.
+        leaky: Splits that put clips of one recording into training and test; no mean is over them.
+        same_classes: Whether all splits test the same classes, so that a class has a mean over splits.
+        measures_accuracy: Whether methods are compared by accuracy; else a section of the study's own shows them.
+    """
+
+    subject: str = "Synthetic data"
+    listed: str = "Every generator"
+    trained: str = "embedding network"
+    accuracy: str = "Conventional setting: unseen classes only, accuracy in %"
+    macro: str = "Conventional setting, every class weighted equally, accuracy in %"
+    caption: str = "Accuracy on unseen classes, in %"
+    overview: str = "accuracy on unseen classes, in %"
+    controls: tuple[str, ...] = ()
+    leaky: frozenset[str] = frozenset()
+    same_classes: bool = False
+    measures_accuracy: bool = True
+
+
+_WORDS = {
+    INTERPOLATION: StudyWords(
+        subject="Augmenting with generated clips",
+        listed="Every arm",
+        trained="generator",
+        accuracy="Accuracy on real test clips, in %",
+        macro="Accuracy on real test clips, every class weighted equally, in %",
+        caption="Accuracy on real test clips, in %",
+        overview="accuracy on real test clips, in %",
+        controls=("duplicates", "classic"),
+        leaky=frozenset({"random"}),
+        same_classes=True,
+    ),
+    DIFFUSION: StudyWords(leaky=frozenset({"random"}), same_classes=True, measures_accuracy=False),
+}
+_OTHERS = StudyWords()
+
+
+def words(study: str) -> StudyWords:
+    """The study's own words, or those of `zero_shot`."""
+    return _WORDS.get(study, _OTHERS)
+
+
+def is_leaky(study: str, split: str) -> bool:
+    """Whether recordings of the split lie on both sides of it."""
+    return split in words(study).leaky

@@ -1,0 +1,234 @@
+# Splits, generators and classifiers of clips, which both audio studies share.
+#
+#   clips -> results/audio/dataset=<id>/split=<id>/partition.parquet
+#   training clips -> …/generator=<id>/{model/,clips/shard=<n>.parquet,interpolated.parquet}
+#   training clips, with or without generated ones -> …/classifier=<id>/arm=<id>/{models/,predictions.parquet}
+
+AUDIO = f"{RESULTS}/audio/dataset={{dataset}}"
+AUDIO_SPLIT = f"{AUDIO}/split={{split}}"
+MADE = f"{AUDIO_SPLIT}/generator={{generator}}"
+ARM = f"{AUDIO_SPLIT}/classifier={{classifier}}/arm={{arm}}"
+
+
+def sampled_clips(wildcards):
+    """The clips that a generator made from noise, shard by shard; none of the yardstick `real`."""
+    if wildcards.generator == "real":
+        return []
+    return expand(
+        f"{MADE}/clips/shard={{shard}}.parquet",
+        dataset=wildcards.dataset,
+        split=wildcards.split,
+        generator=wildcards.generator,
+        shard=P.audio.shards(wildcards.generator),
+    )
+
+
+def arm_clips(wildcards):
+    """The generated clips that an arm adds to the real ones."""
+    place = dict(
+        dataset=wildcards.dataset, split=wildcards.split, generator=P.audio.model
+    )
+    if wildcards.arm == "interpolated":
+        return expand(f"{MADE}/interpolated.parquet", **place)
+    if wildcards.arm == "sampled":
+        return expand(
+            f"{MADE}/clips/shard={{shard}}.parquet",
+            shard=P.audio.shards(P.audio.model),
+            **place,
+        )
+    return []
+
+
+wildcard_constraints:
+    generator=one_of([*P.config.audio_generators, "real"]),
+    classifier=one_of(P.config.audio_classifiers),
+    arm=one_of(P.audio.arms),
+
+
+rule split_clips:
+    """Give each clip its part in one split of the audio studies: train, validation or test."""
+    input:
+        clips=f"{CLIPS}/clips.parquet",
+        # Nothing is trained on a dataset whose own folds leak.
+        leaks=f"{CLIPS}/leaks.parquet",
+    output:
+        f"{AUDIO_SPLIT}/partition.parquet",
+    log:
+        f"{RESULTS}/logs/split_clips/dataset={{dataset}}/split={{split}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        settings=P.config.audio_splits.model_dump(),
+        code=code("split_clips"),
+    script:
+        "../scripts/split_clips.py"
+
+
+rule train_generator:
+    """Train a generator of clips on the training clips of one split."""
+    input:
+        audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
+        partition=f"{AUDIO_SPLIT}/partition.parquet",
+        classes=f"{CLIPS}/classes.parquet",
+    output:
+        model=directory(f"{MADE}/model"),
+        history=f"{MADE}/history.parquet",
+    log:
+        f"{RESULTS}/logs/train_generator/dataset={{dataset}}/split={{split}}/{{generator}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_generator/dataset={{dataset}}/split={{split}}/{{generator}}.tsv"
+    wildcard_constraints:
+        generator=one_of(P.config.audio_generators),
+    conda:
+        "../../envs/torch.yaml"
+    # The longest job of its studies: without a GPU, cores make it shorter.
+    threads: 4
+    resources:
+        gpu=1,
+    params:
+        generator=lambda wc: P.audio.generator_target(wc.generator),
+        options=lambda wc: P.config.audio_generators[wc.generator].options,
+        seed=lambda wc: P.config.audio_generators[wc.generator].seed,
+        code=lambda wc: code("train_generator", P.audio.generator_target(wc.generator)),
+    script:
+        "../scripts/train_generator.py"
+
+
+rule generate_clips:
+    """Sample clips of some classes from noise."""
+    input:
+        model=rules.train_generator.output.model,
+        partition=f"{AUDIO_SPLIT}/partition.parquet",
+        classes=f"{CLIPS}/classes.parquet",
+    output:
+        f"{MADE}/clips/shard={{shard}}.parquet",
+    log:
+        f"{RESULTS}/logs/generate_clips/dataset={{dataset}}/split={{split}}/{{generator}}/shard={{shard}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/generate_clips/dataset={{dataset}}/split={{split}}/{{generator}}/shard={{shard}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        generator=lambda wc: P.audio.generator_target(wc.generator),
+        kind=lambda wc: P.config.audio_generators[wc.generator].kind,
+        shards=lambda wc: len(P.audio.shards(wc.generator)),
+        clips_per_class=lambda wc: P.config.audio_generators[
+            wc.generator
+        ].clips_per_class,
+        seed=lambda wc: P.config.audio_generators[wc.generator].seed,
+        code=lambda wc: code("generate_clips", P.audio.generator_target(wc.generator)),
+    script:
+        "../scripts/generate_clips.py"
+
+
+rule interpolate_clips:
+    """Make clips between two training clips of a class, from different recordings."""
+    input:
+        model=rules.train_generator.output.model,
+        audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
+        partition=f"{AUDIO_SPLIT}/partition.parquet",
+        classes=f"{CLIPS}/classes.parquet",
+    output:
+        f"{MADE}/interpolated.parquet",
+    log:
+        f"{RESULTS}/logs/interpolate_clips/dataset={{dataset}}/split={{split}}/{{generator}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/interpolate_clips/dataset={{dataset}}/split={{split}}/{{generator}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        generator=lambda wc: P.audio.generator_target(wc.generator),
+        kind=lambda wc: P.config.audio_generators[wc.generator].kind,
+        clips_per_class=lambda wc: P.audio.interpolation.pairs_per_class,
+        seed=lambda wc: P.audio.interpolation.seed,
+        weight=lambda wc: P.audio.interpolation.weight,
+        steps=lambda wc: P.audio.interpolation.steps,
+        refinements=lambda wc: P.audio.interpolation.refinements,
+        code=lambda wc: code(
+            "interpolate_clips", P.audio.generator_target(wc.generator)
+        ),
+    script:
+        "../scripts/interpolate_clips.py"
+
+
+rule train_classifier:
+    """Train a classifier of clips in one arm, all seeds, and let it say what the test clips are."""
+    input:
+        audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
+        partition=f"{AUDIO_SPLIT}/partition.parquet",
+        synthetic=arm_clips,
+    output:
+        predictions=f"{ARM}/predictions.parquet",
+        models=directory(f"{ARM}/models"),
+        history=f"{ARM}/history.parquet",
+    log:
+        f"{RESULTS}/logs/train_classifier/dataset={{dataset}}/split={{split}}/{{classifier}}-{{arm}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_classifier/dataset={{dataset}}/split={{split}}/{{classifier}}-{{arm}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        classifier=lambda wc: P.audio.classifier_target(wc.classifier),
+        options=lambda wc: P.config.audio_classifiers[wc.classifier].options,
+        seeds=lambda wc: P.audio.classifier_seeds(wc.classifier),
+        augmentations=lambda wc: P.audio.augmentations_of(wc.arm),
+        added_per_class=lambda wc: P.audio.added_per_class(wc.arm),
+        draw_seed=lambda wc: P.audio.draw_seed(wc.arm),
+        code=lambda wc: code(
+            "train_classifier",
+            P.audio.classifier_target(wc.classifier),
+            *[part["target"] for part in P.audio.augmentations_of(wc.arm)],
+        ),
+    script:
+        "../scripts/train_classifier.py"
+
+
+# The study `interpolation`.
+
+
+def arms(file, dataset):
+    """A file of every arm of every classifier, in every split of the study."""
+    if dataset not in P.audio.augmented:
+        return []
+    return expand(
+        f"{ARM}/{file}",
+        dataset=dataset,
+        split=P.audio.interpolation.splits,
+        classifier=P.audio.interpolation.classifiers,
+        arm=P.audio.interpolation.arms,
+    )
+
+
+rule compare_arms:
+    """Accuracies of all arms, and what each gains over real clips alone, with intervals."""
+    input:
+        predictions=lambda wc: arms("predictions.parquet", wc.dataset),
+        partitions=lambda wc: expand(
+            f"{AUDIO_SPLIT}/partition.parquet",
+            dataset=wc.dataset,
+            split=P.audio.interpolation.splits,
+        ),
+    output:
+        f"{AUDIO}/interpolation.parquet",
+    log:
+        f"{RESULTS}/logs/compare_arms/dataset={{dataset}}.log",
+    conda:
+        "../../envs/audio.yaml"
+    threads: 1
+    params:
+        splits=lambda wc: P.audio.interpolation.splits,
+        draws=lambda wc: P.audio.interpolation.bootstrap,
+        seed=lambda wc: P.audio.interpolation.seed,
+        code=code("compare_arms"),
+    script:
+        "../scripts/compare_arms.py"

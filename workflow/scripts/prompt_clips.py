@@ -1,0 +1,21 @@
+"""How near the prompt of its class comes to each generated clip, in CLAP's space."""
+
+from pathlib import Path
+
+from foley.runtime.job import run_job
+
+with run_job(snakemake) as job:
+    import torch
+
+    from foley.studies.audio.prompted import prompt_synthetic
+
+    torch.set_num_threads(snakemake.threads)
+    prompt_synthetic(
+        Path(snakemake.output[0]),
+        synthetic=[Path(path) for path in snakemake.input.synthetic],
+        partition=Path(snakemake.input.partition),
+        classes=Path(snakemake.input.classes),
+        **snakemake.params.clap,
+        progress=job.progress,
+        provenance=job.provenance,
+    )
