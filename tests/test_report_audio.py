@@ -488,12 +488,25 @@ def test_a_lead_is_noise_by_the_pairs_or_else_by_the_intervals(book: Callable[..
     assert without.panels[0].sentences[0][1].endswith("; its interval overlaps that of b and c.")
 
 
+def test_equal_generators_have_no_best_and_no_copies_are_said_plainly(book: Callable[..., ScoreBook]) -> None:
+    rows = [
+        row("diffusion", "fold1", method, "v", metric, value)
+        for method in ("a", "b")
+        for metric, value in (("memorised", 0.0), ("coverage", 0.5))
+    ]
+    section = audio_quality(book(rows))
+    assert section is not None
+    (table,) = section.panels[0].tables
+    assert [cell.mark for r in table.rows for cell in r.cells] == [""] * 4
+    assert section.panels[0].sentences == (("v", "No clip is flagged as a copy of a training clip."),)
+
+
 def test_warnings_are_counted_with_their_reason(book: Callable[..., ScoreBook], tmp_path: Path) -> None:
     section = quality_section(book(diffusion_rows()), tmp_path)
     table = found(section.panels[0].details, "Warnings")
     reason = "… synthetic vectors in … dimensions: the sample covariance is singular"
     # Four generators (real is one), seven rows each, in the two folds; what leaks is not counted.
-    assert cells(table) == [["frechet audio distance", "vggish", reason, "56", "56"]]
+    assert cells(table) == [["FAD, sample", "vggish", reason, "56", "56"]]
 
 
 def test_recognition_per_class_is_the_mean_over_folds(book: Callable[..., ScoreBook], tmp_path: Path) -> None:
@@ -532,7 +545,7 @@ def test_published_figures_stand_beside_ours_in_the_same_space(
     clap = found(panel.tables, "Of their class, says clap")
     assert [r.head[0] for r in clap.rows][:3] == ["l1", "mine", "real"]
     assert [r.head[0] for r in clap.rows if r.detail == "published only"] == [
-        "l2", "l1_no_attention", "l2_no_attention", "l1_no_normalisation",
+        "l2", "l1_no_attention", "l2_no_attention", "l1_not_normalised",
     ]  # fmt: skip
     assert [p.text for cell in clap.rows[0].cells for p in cell.published] == [
         "15.60", "41.05", "56.20", "26.59",
@@ -552,7 +565,7 @@ def test_published_figures_without_ours_are_still_shown(book: Callable[..., Scor
     titles = [table.title for table in section.panels[0].details]
     assert [t.split(":")[0] for t in titles] == ["As published", "Published, without a figure of ours (clap)"]
     assert [r.head[0] for r in section.panels[0].details[1].rows] == [
-        "l1", "l2", "l1_no_attention", "l2_no_attention", "l1_no_normalisation",
+        "l1", "l2", "l1_no_attention", "l2_no_attention", "l1_not_normalised",
     ]  # fmt: skip
 
 
@@ -580,6 +593,7 @@ def test_generators_are_in_no_section_on_accuracy(book: Callable[..., ScoreBook]
     html = write(tmp_path, diffusion_rows(), quality_rows())
     assert html.count('<section id="clips"') == 1 and 'href="#clips"' in html
     assert "There are no scores per class." in html
+    assert "how good generated clips are is said below." in plain(html)
     assert audio_quality(book(interpolation_rows())) is None
 
 

@@ -10,37 +10,47 @@ MADE = f"{AUDIO_SPLIT}/generator={{generator}}"
 ARM = f"{AUDIO_SPLIT}/classifier={{classifier}}/arm={{arm}}"
 
 
-def sampled_clips(wildcards):
-    """The clips that a generator made from noise, shard by shard; none of the yardstick `real`."""
-    if wildcards.generator == "real":
-        return []
+def shards_of(file, dataset, split, generator):
+    """A file of each shard of a generator."""
     return expand(
-        f"{MADE}/clips/shard={{shard}}.parquet",
-        dataset=wildcards.dataset,
-        split=wildcards.split,
-        generator=wildcards.generator,
-        shard=P.audio.shards(wildcards.generator),
+        f"{MADE}/{file}/shard={{shard}}.parquet",
+        dataset=dataset,
+        split=split,
+        generator=generator,
+        shard=P.audio.shards(generator),
     )
+
+
+def clips_of(dataset, split, generator):
+    """The clips that are measured under a generator's id; none of the yardstick `real`."""
+    if generator == "real":
+        return []
+    if generator == P.audio.interpolating:
+        return expand(
+            f"{MADE}/interpolated.parquet",
+            dataset=dataset,
+            split=split,
+            generator=P.audio.model,
+        )
+    return shards_of("clips", dataset, split, generator)
+
+
+def made_clips(wildcards):
+    return clips_of(wildcards.dataset, wildcards.split, wildcards.generator)
 
 
 def arm_clips(wildcards):
     """The generated clips that an arm adds to the real ones."""
-    place = dict(
-        dataset=wildcards.dataset, split=wildcards.split, generator=P.audio.model
-    )
+    place = wildcards.dataset, wildcards.split
     if wildcards.arm == "interpolated":
-        return expand(f"{MADE}/interpolated.parquet", **place)
+        return clips_of(*place, P.audio.interpolating)
     if wildcards.arm == "sampled":
-        return expand(
-            f"{MADE}/clips/shard={{shard}}.parquet",
-            shard=P.audio.shards(P.audio.model),
-            **place,
-        )
+        return clips_of(*place, P.audio.model)
     return []
 
 
 wildcard_constraints:
-    generator=one_of([*P.config.audio_generators, "real"]),
+    generator=one_of(P.audio.ids),
     classifier=one_of(P.config.audio_classifiers),
     arm=one_of(P.audio.arms),
 
@@ -56,7 +66,7 @@ rule split_clips:
     log:
         f"{RESULTS}/logs/split_clips/dataset={{dataset}}/split={{split}}.log",
     conda:
-        "../../envs/audio.yaml"
+        "../../envs/report.yaml"
     threads: 1
     params:
         settings=P.config.audio_splits.model_dump(),

@@ -11,7 +11,7 @@ rule recognise_clips:
     """What classifiers that were trained on real clips make of generated ones, and of real ones."""
     input:
         models=f"{AUDIO_SPLIT}/classifier={{classifier}}/arm=real/models",
-        synthetic=sampled_clips,
+        synthetic=made_clips,
         audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
         partition=f"{AUDIO_SPLIT}/partition.parquet",
     output:
@@ -65,7 +65,7 @@ rule embed_synthetic:
 rule prompt_clips:
     """How near the prompt of its class comes to each generated clip, in CLAP's space."""
     input:
-        synthetic=sampled_clips,
+        synthetic=made_clips,
         partition=f"{AUDIO_SPLIT}/partition.parquet",
         classes=f"{CLIPS}/classes.parquet",
         model=lambda wc: model_files(P.audio.diffusion.clap.model),
@@ -87,25 +87,31 @@ rule prompt_clips:
         "../scripts/prompt_clips.py"
 
 
-def real_embeddings(wildcards):
-    """Tables of the real clips in every pretrained embedding of the study, embedding by embedding."""
-    return [
-        file
-        for embedding in P.audio.embeddings
-        for file in embeddings_of(wildcards.dataset, embedding, wildcards.split)
-    ]
+def real_embeddings(generator):
+    """Tables of the real clips in every pretrained embedding that clips are measured in, embedding by embedding."""
+
+    def files(wildcards):
+        return [
+            file
+            for embedding in P.audio.embeddings_of(generator or wildcards.generator)
+            for file in embeddings_of(wildcards.dataset, embedding, wildcards.split)
+        ]
+
+    return files
 
 
 rule measure_clips:
     """Distances, precision, recall, memorisation, diversity and recognition of one generator's clips."""
     input:
         partition=f"{AUDIO_SPLIT}/partition.parquet",
-        synthetic=sampled_clips,
-        real=real_embeddings,
+        synthetic=made_clips,
+        real=real_embeddings(None),
         embedded=lambda wc: [
-            f"{MADE}/embedding={embedding}/shard={shard}.parquet".format(**wc)
-            for embedding in P.audio.embeddings
-            for shard in P.audio.shards(wc.generator)
+            file
+            for embedding in P.audio.embeddings_of(wc.generator)
+            for file in shards_of(
+                f"embedding={embedding}", wc.dataset, wc.split, wc.generator
+            )
         ],
         recognised=lambda wc: f"{JUDGED}/recognised.parquet".format(
             classifier=P.audio.probe, **wc
@@ -114,7 +120,9 @@ rule measure_clips:
             classifier=P.audio.probe, **wc
         ),
         prompted=lambda wc: (
-            f"{MADE}/prompted.parquet".format(**wc) if P.audio.diffusion.clap else []
+            f"{MADE}/prompted.parquet".format(**wc)
+            if P.audio.diffusion.clap and wc.generator != P.audio.interpolating
+            else []
         ),
     output:
         quality=f"{MADE}/quality.parquet",
@@ -124,14 +132,14 @@ rule measure_clips:
     benchmark:
         f"{RESULTS}/benchmarks/measure_clips/dataset={{dataset}}/split={{split}}/{{generator}}.tsv"
     wildcard_constraints:
-        generator=one_of(P.config.audio_generators),
+        generator=one_of(set(P.audio.ids) - {"real"}),
     conda:
         "../../envs/torch.yaml"
     threads: 1
     resources:
         gpu=1,
     params:
-        embeddings=lambda wc: P.audio.embeddings,
+        embeddings=lambda wc: P.audio.embeddings_of(wc.generator),
         probe=lambda wc: P.audio.probe,
         draws=lambda wc: P.audio.diffusion.bootstrap,
         seed=lambda wc: P.audio.diffusion.seed,
@@ -144,7 +152,7 @@ rule measure_real_clips:
     """The yardstick: the same measures of real clips that no generator was trained on."""
     input:
         partition=f"{AUDIO_SPLIT}/partition.parquet",
-        real=real_embeddings,
+        real=real_embeddings("real"),
         recognised=lambda wc: f"{JUDGED}/recognised.parquet".format(
             classifier=P.audio.probe, generator="real", **wc
         ),
@@ -179,15 +187,12 @@ rule measure_real_clips:
 
 
 def judged(file, dataset):
-    """A file of every generator, and of the yardstick, in every split of the study."""
-    if dataset not in P.audio.judged:
-        return []
-    return expand(
-        f"{MADE}/{file}",
-        dataset=dataset,
-        split=P.audio.diffusion.splits,
-        generator=[*P.audio.diffusion.generators, "real"],
-    )
+    """A file of whatever is measured, in every split of the study."""
+    return [
+        f"{MADE}/{file}".format(dataset=dataset, split=split, generator=generator)
+        for split in P.audio.splits(dataset)
+        for generator in P.audio.measured(dataset, split)
+    ]
 
 
 rule compare_generators:
@@ -199,7 +204,7 @@ rule compare_generators:
     log:
         f"{RESULTS}/logs/compare_generators/dataset={{dataset}}.log",
     conda:
-        "../../envs/audio.yaml"
+        "../../envs/torch.yaml"
     threads: 1
     params:
         draws=lambda wc: P.audio.diffusion.bootstrap,
@@ -207,3 +212,57 @@ rule compare_generators:
         code=code("compare_generators"),
     script:
         "../scripts/compare_generators.py"
+
+
+def shown_clips(wildcards):
+    """The generated clips of what the page plays, generator by generator."""
+    split = P.audio.shown_split(wildcards.dataset)
+    return [
+        file
+        for generator in P.audio.shown(wildcards.dataset)
+        for file in clips_of(wildcards.dataset, split, generator)
+    ]
+
+
+rule pick_synthetic:
+    """A few generated clips of each class to hear, each beside the real clip nearest to it."""
+    input:
+        audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
+        clips=f"{CLIPS}/clips.parquet",
+        partition=lambda wc: f"{AUDIO_SPLIT}/partition.parquet".format(
+            dataset=wc.dataset, split=P.audio.shown_split(wc.dataset)
+        ),
+        synthetic=shown_clips,
+        embeddings=lambda wc: expand(
+            f"{JUDGED}/embeddings.parquet",
+            dataset=wc.dataset,
+            split=P.audio.shown_split(wc.dataset),
+            generator=P.audio.shown(wc.dataset),
+            classifier=P.audio.judge,
+        ),
+    output:
+        f"{AUDIO}/gallery.parquet",
+    log:
+        f"{RESULTS}/logs/pick_synthetic/dataset={{dataset}}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    params:
+        # Each generator, and how many of the tables of clips are its own.
+        generators=lambda wc: [
+            [
+                generator,
+                (
+                    1
+                    if generator == P.audio.interpolating
+                    else len(P.audio.shards(generator))
+                ),
+            ]
+            for generator in P.audio.shown(wc.dataset)
+        ],
+        per_class=P.config.report.clips_per_class,
+        max_duration_s=P.config.report.clip_seconds,
+        seed=0,
+        code=code("pick_synthetic"),
+    script:
+        "../scripts/pick_synthetic.py"

@@ -102,6 +102,12 @@ rule write_report:
         leaks=expand(f"{CLIPS}/leaks.parquet", dataset=P.datasets),
         manifests=expand(f"{CLIPS}/manifest.parquet", dataset=P.datasets),
         gallery=expand(rules.pick_gallery.output[0], dataset=P.datasets),
+        synthetic_gallery=expand(f"{AUDIO}/gallery.parquet", dataset=P.audio.datasets),
+        quality=[
+            file
+            for dataset in P.audio.judged
+            for file in judged("quality.parquet", dataset)
+        ],
         missing_words=[
             file
             for dataset in P.study.datasets
@@ -171,7 +177,8 @@ rule write_report:
             for dataset in P.study.datasets
             for embedding, vectors, method in shown(dataset)
         ],
-        methods=P.study.methods,
+        synthetic=P.audio.datasets,
+        methods=[*P.study.methods, *P.audio.ids, *P.audio.arms],
         title=P.config.report.title,
         summary=P.summary(),
         code=code("write_report"),

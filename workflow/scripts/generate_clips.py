@@ -1,5 +1,6 @@
 """Sample clips of some classes from noise."""
 
+from functools import partial
 from pathlib import Path
 
 from foley.runtime.job import run_job
@@ -22,6 +23,6 @@ with run_job(snakemake) as job:
         class_of={label: class_of[label] for label in labels},
         clips_per_class=snakemake.params.clips_per_class,
         seed=snakemake.params.seed,
-        progress=job.progress,
+        progress=partial(job.progress, unit="classes"),
         provenance=job.provenance,
     )

@@ -1,5 +1,6 @@
 """Make clips between two training clips of a class, from different recordings."""
 
+from functools import partial
 from pathlib import Path
 
 from foley.runtime.job import run_job
@@ -25,6 +26,6 @@ with run_job(snakemake) as job:
         weight=params.weight,
         steps=params.steps,
         refinements=params.refinements,
-        progress=job.progress,
+        progress=partial(job.progress, unit="classes"),
         provenance=job.provenance,
     )

@@ -1,5 +1,6 @@
 """How near the prompt of its class comes to each generated clip, in CLAP's space."""
 
+from functools import partial
 from pathlib import Path
 
 from foley.runtime.job import run_job
@@ -16,6 +17,6 @@ with run_job(snakemake) as job:
         partition=Path(snakemake.input.partition),
         classes=Path(snakemake.input.classes),
         **snakemake.params.clap,
-        progress=job.progress,
+        progress=partial(job.progress, unit="shards"),
         provenance=job.provenance,
     )

@@ -1,5 +1,6 @@
 """What classifiers that were trained on real clips make of generated ones, and of real ones."""
 
+from functools import partial
 from pathlib import Path
 
 from foley.runtime.job import run_job
@@ -24,6 +25,6 @@ with run_job(snakemake) as job:
         synthetic=[Path(path) for path in snakemake.input.synthetic],
         audio=[Path(path) for path in snakemake.input.audio],
         partition=Path(snakemake.input.partition),
-        progress=job.progress,
+        progress=partial(job.progress, unit="shards"),
         provenance=job.provenance,
     )

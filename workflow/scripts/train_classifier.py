@@ -1,5 +1,6 @@
 """Train a classifier of clips in one arm, all seeds, and let it say what the test clips are."""
 
+from functools import partial
 from pathlib import Path
 
 from foley.runtime.job import run_job
@@ -36,7 +37,7 @@ with run_job(snakemake) as job:
         draw_seed=params.draw_seed,
         labels={"dataset": wc.dataset, "split": wc.split, "method": wc.arm, "variant": wc.classifier},
         threads=snakemake.threads,
-        progress=job.progress,
+        progress=partial(job.progress, unit="shards"),
         checkpoints=Path(snakemake.config["cache"]).expanduser(),
         facts=job.provenance,
         provenance=job.provenance,

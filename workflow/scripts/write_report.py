@@ -8,6 +8,7 @@ with run_job(snakemake) as job:
     from foley.report.page import DatasetTables, MapTable, write_report
 
     files, params = snakemake.input, snakemake.params
+    heard = dict(zip(params.synthetic, map(Path, files.synthetic_gallery), strict=True))
     datasets = [
         DatasetTables(
             dataset=dataset,
@@ -19,6 +20,7 @@ with run_job(snakemake) as job:
             leaks=Path(files.leaks[number]),
             manifest=Path(files.manifests[number]),
             facts=params.facts[number],
+            synthetic_gallery=heard.get(dataset),
         )
         for number, dataset in enumerate(params.datasets)
     ]
@@ -29,6 +31,7 @@ with run_job(snakemake) as job:
         # Absent where no study ran.
         scores=Path(str(files.scores)) if files.scores else None,
         predictions=[Path(path) for path in files.predictions],
+        quality=[Path(path) for path in files.quality],
         maps=[
             MapTable(tuple(title), Path(path)) for title, path in zip(params.maps, files.maps, strict=True)
         ],

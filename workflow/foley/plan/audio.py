@@ -17,8 +17,10 @@ from foley.plan.data import DataPlan
 
 # The arm whose classifiers know real clips alone; they judge generated ones.
 REAL = "real"
-# Arms that need clips of a generator, and the file that holds them.
+# Arms that need clips of a generator.
 GENERATED_ARMS = ("interpolated", "sampled")
+# Behind a generator's id: its interpolated clips, which are measured like those of another generator.
+INTERPOLATED = ".interpolated"
 
 
 class AudioPlan:
@@ -83,6 +85,59 @@ class AudioPlan:
         wanted = study is not None and set(GENERATED_ARMS) & set(study.arms)
         return study.generator if study is not None and wanted else None
 
+    @property
+    def interpolating(self) -> str | None:
+        """The id under which the interpolated clips are measured."""
+        study = self.interpolation
+        wanted = study is not None and "interpolated" in study.arms and study.generator is not None
+        return f"{study.generator}{INTERPOLATED}" if study is not None and wanted else None
+
+    @property
+    def ids(self) -> list[str]:
+        """Whatever clips are measured of: generators, interpolated clips, and real ones as the yardstick."""
+        own = self.interpolating
+        return [*self.config.audio_generators, *([own] if own is not None else []), REAL]
+
+    def measured(self, dataset: str, split: str) -> list[str]:
+        """What is measured in a split, in the order of the report; the yardstick last."""
+        if self.diffusion is None or dataset not in self.judged or split not in self.diffusion.splits:
+            return []
+        found = list(self.diffusion.generators)
+        study, own = self.interpolation, self.interpolating
+        if study is not None and own is not None and dataset in self.augmented and split in study.splits:
+            found.append(own)
+        return [*found, REAL]
+
+    def embeddings_of(self, generator: str) -> list[str]:
+        """Pretrained embeddings that clips are measured in; interpolated ones only in the probe's."""
+        return [] if generator == self.interpolating else self.embeddings
+
+    # The gallery
+
+    def shown_split(self, dataset: str) -> str:
+        """The split whose generated clips the page plays."""
+        return self.splits(dataset)[0]
+
+    def shown(self, dataset: str) -> list[str]:
+        """What made the clips that the page plays."""
+        split = self.shown_split(dataset)
+        found = self.measured(dataset, split)[:-1]
+        study = self.interpolation
+        if study is not None and dataset in self.augmented and split in study.splits:
+            if "sampled" in study.arms and study.generator is not None:
+                found.append(study.generator)
+            if self.interpolating is not None:
+                found.append(self.interpolating)
+        return list(dict.fromkeys(found))
+
+    @property
+    def judge(self) -> str:
+        """The classifier in whose last hidden layer the page's clips are held against real ones."""
+        if self.diffusion is not None:
+            return self.diffusion.probe
+        assert self.interpolation is not None
+        return self.interpolation.classifiers[0]
+
     # Classifiers
 
     def classifier_target(self, classifier: str) -> str:
@@ -142,6 +197,12 @@ class AudioPlan:
                         f"config: `{key}.datasets` names `{dataset}`, whose clips have several labels each; "
                         f"the study `{key}` needs one label a clip"
                     )
+        for generator in self.config.audio_generators:
+            if generator == REAL or generator.endswith(INTERPOLATED):
+                raise ConfigError(
+                    f"config: `audio_generators.{generator}`: the report computes rows of that name itself; "
+                    "choose another id"
+                )
         for generator in self._generators():
             options = self.config.audio_generators[generator].options
             where = f"audio_generators.{generator}.options"

@@ -76,10 +76,10 @@ NEW = {
     "recall": Measure("recall", 1),
     "density": Measure("density", 1),
     "coverage": Measure("coverage", 1),
-    "memorised": Measure("flagged copies, %", -1, True),
+    "memorised": Measure("copies, %", -1, True),
     "nearest_distance": Measure("to training clips", 0),
     "diversity": Measure("diversity", 1),
-    "vendi": Measure("Vendi score", 1),
+    "vendi": Measure("Vendi", 1),
 }
 MEASURES = OF_CLASS | CLOSE | NEW
 # What pairs of generators are compared by, class by class.
@@ -370,7 +370,8 @@ class _Panels:
                 warned = self.more.warned.get((FRECHET, variant, method), 0)
                 detail = f"{warned} classes with a warning" if warned else ""
                 ours = any(cell.score for cell in cells)
-                rows.append(Row((method,), cells, detail if ours else "published only", not ours))
+                reference = not ours or method == REAL
+                rows.append(Row((method,), cells, detail if ours else "published only", reference))
             title = f"As published: FAD class by class in {variant}, too high with few clips a class"
             columns = tuple((_classes_of(metric), "↓ lower is better") for metric in metrics)
             found.append(ValueTable(title, ("generator",), columns, tuple(rows)))
@@ -493,8 +494,11 @@ class _Panels:
         worst = max(scores, key=lambda method: scores[method].value)
         real = self._score(split, System(REAL, variant), "memorised")
         beside = f"; of real test clips {percent(real.value)} %" if real is not None else ""
-        which = "At most " if len(scores) > 1 else ""
-        text = f"{which}{percent(scores[worst].value)} % of clips ({worst}) are flagged as copies of training clips"
+        share = scores[worst].value
+        text = "No clip is flagged as a copy of a training clip"
+        if share > 0:
+            which = "At most " if len(scores) > 1 else ""
+            text = f"{which}{percent(share)} % of clips ({worst}) are flagged as copies of training clips"
         return [f"{text}{beside}."]
 
     def _rivals(self, split: str, variant: str, metric: str, first: str, scores: Mapping[str, Score]) -> str:
@@ -560,9 +564,9 @@ class _Panels:
                 }
                 names = [self.labels.get(c, str(c)) for c in order]
                 heads = ["real test clips" if m == REAL else m for m in methods]
-                matrices.append(
-                    shares_svg(names, heads, cells, f"Recognised by {_judge(variant)}, in % of each class")
-                )
+                title = f"Recognised by {_judge(variant)}, in % of each class"
+                title += ", continued" if start else ""
+                matrices.append(shares_svg(names, heads, cells, title))
         return [*draw.leaderboard_svgs(panels), *matrices]
 
     # ---- values ----
@@ -616,7 +620,10 @@ class _Panels:
 
 
 def _best(measure: Measure, values: Sequence[float]) -> float | None:
-    return max(values, key=lambda value: measure.better * value) if measure.better else None
+    """The best value; None where no direction is better, or all are equal."""
+    if not measure.better or min(values) == max(values):
+        return None
+    return max(values, key=lambda value: measure.better * value)
 
 
 def _overlap(one: Score, other: Score) -> bool:
@@ -634,7 +641,9 @@ def _judge(variant: str) -> str:
 
 
 def _name(metric: str) -> str:
-    return MEASURES[metric].name if metric in MEASURES else metric.replace("_", " ")
+    known = {name: measure.name for name, measure in MEASURES.items()}
+    known |= {FRECHET: "FAD, sample", BY_CLASS: "FAD by class, sample"}
+    return known.get(metric, metric.replace("_", " "))
 
 
 def _classes_of(metric: str) -> str:
