@@ -7,10 +7,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from foley.generators.audio.mel import MelOptions
@@ -23,6 +25,7 @@ from foley.generators.audio.mel_diffusion import (
 )
 from foley.generators.audio.protocol import LabelledClips
 from foley.options import parse_options
+from foley.runtime.seeds import SeedStreams
 from foley.training.checkpoint import Checkpoint
 from foley.training.loop import NonFiniteLoss
 
@@ -327,6 +330,46 @@ def test_schedulers_agree_on_a_perfect_model() -> None:
 
 
 # --- saving ---------------------------------------------------------------------------------------------------------
+
+
+def test_velocity_is_sampled_as_diffusers_does(tmp_path: Path) -> None:
+    model = fitted(prediction="velocity")
+    classes, seeds = ["low", "high", "low"], [5, 6, 7]
+    ours = model.sample(classes, seeds)
+    model.save(tmp_path)
+    # The folder says what the network predicts, to whoever reads it without us.
+    settings = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
+    assert settings["prediction_type"] == "v_prediction"
+    theirs = DDIMScheduler.from_config(settings, timestep_spacing="trailing", clip_sample=True)
+    theirs.set_timesteps(TINY.sampling_steps)
+    x = SeedStreams(seeds, model.name, "sample").normal(*model.mel.shape)
+    with torch.no_grad():
+        for step in theirs.timesteps:
+            said = model.trained(x, step, class_labels=model.numbers(classes)).sample
+            x = theirs.step(said, step, x).prev_sample
+    torch.testing.assert_close(ours, x.clamp(*model.mel.limits), atol=1e-5, rtol=1e-5)
+    loaded = MelDiffusion.load(tmp_path, expected=model.options)
+    assert torch.equal(loaded.sample(classes, seeds), ours)
+    with pytest.raises(ValueError, match="prediction"):
+        MelDiffusion.load(tmp_path, expected=dataclasses.replace(model.options, prediction="noise"))
+
+
+def test_velocity_is_what_the_noise_is_reckoned_from() -> None:
+    # v = sqrt(a) eps - sqrt(1 - a) x_0 and x = sqrt(a) x_0 + sqrt(1 - a) eps, so eps = sqrt(a) v + sqrt(1 - a) x.
+    model = fitted(prediction="velocity")
+    kept = make_scheduler(model.options, "ddpm").alphas_cumprod.double()
+    images, noise = torch.randn(2, 2, *model.mel.shape, dtype=torch.float64)
+    for step in (0, 400, 999):
+        x = kept[step].sqrt() * images + (1 - kept[step]).sqrt() * noise
+        velocity = kept[step].sqrt() * noise - (1 - kept[step]).sqrt() * images
+
+        class Perfect(nn.Module):
+            def forward(self, x: Tensor, step: object, velocity: Tensor = velocity, **_: object) -> object:
+                return SimpleNamespace(sample=velocity)
+
+        model.network = Perfect()
+        found = model.predict_noise(x, step, model.numbers(["low", "high"]))
+        torch.testing.assert_close(found.double(), noise, atol=1e-5, rtol=1e-5)
 
 
 def test_saved_and_loaded_is_the_same(model: MelDiffusion, tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ rule train_generator:
         generator=one_of(P.config.audio_generators),
     conda:
         "../../envs/torch.yaml"
-    # The longest job of its studies: without a GPU, cores make it shorter.
-    threads: 4
+    # One core, beside other jobs; where cores would idle: --set-threads train_generator=8.
+    threads: 1
     resources:
         gpu=1,
     params:

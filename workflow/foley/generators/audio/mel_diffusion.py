@@ -47,7 +47,10 @@ class MelDiffusionOptions:
     """Network, training and sampling.
 
     Args:
-        loss: L1 or L2 between predicted and true noise.
+        loss: L1 or L2 between what is predicted and its true value.
+        prediction: what the network predicts: the ``noise`` (published), or the ``velocity`` sqrt(a) noise - sqrt(1 -
+            a) image (Salimans & Ho 2022), a being the cumulative product of 1 - beta. Where there is almost only noise,
+            predicting it says next to nothing of the image, so the class is learnt late; velocity learns it at once.
         attention: ``one_level`` has it in the last level but one and in the middle block. ``none`` has nowhere any, at
             equal depth. ``published_none`` is the study's form, confounded with depth: the level with attention is
             taken out whole, and the middle block keeps its own.
@@ -64,6 +67,7 @@ class MelDiffusionOptions:
 
     mel: MelOptions = field(default_factory=MelOptions)
     loss: Literal["l1", "l2"] = "l2"
+    prediction: Literal["noise", "velocity"] = "noise"
     attention: Attention = "one_level"
     channels: tuple[int, ...] = (128, 128, 256, 256, 512, 512)
     layers_per_block: int = 2
@@ -95,6 +99,8 @@ class MelDiffusionOptions:
     def __post_init__(self) -> None:
         if self.loss not in ("l1", "l2") or self.attention not in ("one_level", "none", "published_none"):
             raise ValueError("loss must be `l1` or `l2`, attention `one_level`, `none` or `published_none`")
+        if self.prediction not in ("noise", "velocity"):
+            raise ValueError(f"prediction must be `noise` or `velocity`, not {self.prediction!r}")
         if len(self.channels) < 3:
             raise ValueError(
                 f"channels {self.channels}: at least 3 levels, since the last but one has attention"
@@ -361,10 +367,12 @@ class MelDiffusion:
 
         def part_of_loss(batch: _Batch, part: slice) -> Tensor:
             noise, steps = batch.noise[part], batch.steps[part]
-            noisy = scheduler.add_noise(images[batch.rows[part]], noise, steps)
+            clean = images[batch.rows[part]]
+            noisy = scheduler.add_noise(clean, noise, steps)
+            wanted = noise if o.prediction == "noise" else scheduler.get_velocity(clean, noise, steps)
             predicted = forward(noisy, steps, class_labels=batch.labels[part]).sample.float()
             distance = functional.l1_loss if o.loss == "l1" else functional.mse_loss
-            return distance(predicted, noise) * (len(noise) / len(batch.noise))
+            return distance(predicted, wanted) * (len(noise) / len(batch.noise))
 
         def loss(batch: _Batch) -> Tensor:
             nonlocal parts
@@ -438,13 +446,24 @@ class MelDiffusion:
         """
         network = self.trained
         if labels is None:
-            return network(x, step).sample
-        if guidance == 1:
-            return network(x, step, class_labels=labels).sample
-        none = torch.full_like(labels, len(self._class_ids))
-        both = network(torch.cat([x, x]), step, class_labels=torch.cat([labels, none])).sample
-        of_class, of_none = both.chunk(2)
-        return of_none + guidance * (of_class - of_none)
+            predicted = network(x, step).sample
+        elif guidance == 1:
+            predicted = network(x, step, class_labels=labels).sample
+        else:
+            none = torch.full_like(labels, len(self._class_ids))
+            both = network(torch.cat([x, x]), step, class_labels=torch.cat([labels, none])).sample
+            of_class, of_none = both.chunk(2)
+            predicted = of_none + guidance * (of_class - of_none)
+        if self.options.prediction == "noise":
+            return predicted
+        kept = self._alphas_cumprod[step].view(-1, 1, 1, 1)
+        return kept.sqrt() * predicted.float() + (1 - kept).sqrt() * x
+
+    @cached_property
+    def _alphas_cumprod(self) -> Tensor:
+        # A tensor made in inference mode could not be used outside of it.
+        with torch.inference_mode(False):
+            return make_scheduler(self.options, "ddpm").alphas_cumprod.to(self.device)
 
     @cached_property
     def _autocast(self) -> torch.autocast:
@@ -567,7 +586,11 @@ class MelDiffusion:
                 "a model without classes is not saved anew; keep the folder that it was read from"
             )
         folder = Path(folder)
-        pipeline: Any = DDPMPipeline(unet=self.trained, scheduler=make_scheduler(self.options, "ddpm"))
+        scheduler = make_scheduler(self.options, "ddpm")
+        if self.options.prediction == "velocity":
+            # Our samplers are given noise; whoever reads the folder with diffusers alone gets the network's own output.
+            scheduler.register_to_config(prediction_type="v_prediction")
+        pipeline: Any = DDPMPipeline(unet=self.trained, scheduler=scheduler)
         pipeline.save_pretrained(folder, safe_serialization=True)
         facts = {
             "options": dataclasses.asdict(self.options),
