@@ -24,7 +24,7 @@ AUDIO_RULES = {
     "pick_synthetic",
 }  # fmt: skip
 ARMS = ["real", "duplicates", "classic", "interpolated", "sampled"]
-FOLDS = ["fold1", "fold2", "fold3"]
+FOLDS = ["fold1", "fold2"]
 HOME = "results/audio/dataset=mine"
 
 
@@ -60,7 +60,7 @@ def test_every_arm_is_scored_in_every_split(audio_run: Project) -> None:
     assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in accuracy.values())
     for arm in ARMS:
         folds = [accuracy[fold, arm]["value"] for fold in FOLDS]
-        assert accuracy["mean", arm]["value"] == pytest.approx(sum(folds) / 3)
+        assert accuracy["mean", arm]["value"] == pytest.approx(sum(folds) / 2)
     gains = {(row["split"], row["method"]): row["value"] for row in rows if row["metric"] == "gain_over_real"}
     assert {arm for _, arm in gains} == set(ARMS) - {"real"}
     for (split, arm), gain in gains.items():
@@ -125,7 +125,7 @@ def test_no_recording_lies_on_both_sides(audio_run: Project) -> None:
 def test_the_page_shows_both_studies(audio_run: Project) -> None:
     page = audio_run.path("results/report/index.html").read_text(encoding="utf-8")
     assert "</html>" in page
-    for word in (*ARMS, "recognition", "Fréchet"):
+    for word in (*ARMS, "recognised", "FAD", "l2.interpolated"):
         assert word in page
 
 
@@ -150,7 +150,8 @@ def test_another_weight_reruns_the_interpolated_arm_alone(audio: Project) -> Non
         [
             *(f"interpolate_clips {split}" for split in (*FOLDS, "random")),
             *(f"train_classifier {split} interpolated" for split in (*FOLDS, "random")),
-            "compare_arms", "pick_synthetic", *LATER,
+            "compare_arms", "recognise_clips fold1", "measure_clips fold1", "compare_generators",
+            "pick_synthetic", *LATER,
         ]
     )  # fmt: skip
 
