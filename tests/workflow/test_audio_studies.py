@@ -178,7 +178,7 @@ def test_a_class_of_one_recording_has_no_pair(audio: Project) -> None:
     audio.path("clips/owl").mkdir()
     for clip in range(3):
         soundfile.write(audio.path(f"clips/owl/owl-{clip}.wav"), tone(70 + clip), RATE)
-    done = audio.snakemake()
+    done = audio.snakemake(f"{HOME}/split=fold1/generator=l2/interpolated.parquet")
     assert done.returncode != 0
     assert "owl" in done.stdout and "one recording" in done.stdout
     assert "leave the class out or add a recording" in done.stdout
