@@ -69,7 +69,7 @@ rule split_clips:
         "../../envs/report.yaml"
     threads: 1
     params:
-        settings=P.config.audio_splits.model_dump(),
+        settings=lambda wc: P.audio.split_settings(wc.split),
         code=code("split_clips"),
     script:
         "../scripts/split_clips.py"

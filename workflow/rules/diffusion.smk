@@ -238,7 +238,7 @@ rule pick_synthetic:
             dataset=wc.dataset,
             split=P.audio.shown_split(wc.dataset),
             generator=P.audio.shown(wc.dataset),
-            classifier=P.audio.judge,
+            classifier=P.audio.judge(wc.dataset),
         ),
     output:
         f"{AUDIO}/gallery.parquet",

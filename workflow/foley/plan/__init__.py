@@ -260,7 +260,8 @@ class Plan:
                 m: self.config.methods[m].model_dump(mode="json", exclude_defaults=True)
                 for m in study.methods
             },
-            "seeds": self.seeds,
+            **({"seeds": self.seeds} if study.datasets else {}),
+            **self.audio.summary(),
             "results": self.config.results,
             "left_out": dict(self.data.left_out),
         }

@@ -130,10 +130,9 @@ class AudioPlan:
                 found.append(self.interpolating)
         return list(dict.fromkeys(found))
 
-    @property
-    def judge(self) -> str:
+    def judge(self, dataset: str) -> str:
         """The classifier in whose last hidden layer the page's clips are held against real ones."""
-        if self.diffusion is not None:
+        if self.diffusion is not None and dataset in self.judged:
             return self.diffusion.probe
         assert self.interpolation is not None
         return self.interpolation.classifiers[0]
@@ -185,7 +184,33 @@ class AudioPlan:
     @property
     def embeddings(self) -> list[str]:
         """Pretrained embeddings that generated clips are judged in."""
-        return list(self.diffusion.embeddings) if self.diffusion is not None else []
+        return list(self.diffusion.embeddings) if self.diffusion is not None and self.judged else []
+
+    def split_settings(self, split: str) -> dict[str, Any]:
+        """How clips are split; only what concerns this split, so that nothing else reruns it."""
+        other = "folds" if split == "random" else "test_fraction"
+        return self.config.audio_splits.model_dump(exclude={other})
+
+    def summary(self) -> dict[str, Any]:
+        """What the page says of how the results of these studies were made."""
+        config, found = self.config, {}
+        for key, study, present in (
+            ("diffusion", self.diffusion, self.judged),
+            ("interpolation", self.interpolation, self.augmented),
+        ):
+            if study is not None and present:
+                found[key] = study.model_dump(mode="json", exclude_defaults=True) | {"datasets": present}
+        if found:
+            found["audio_splits"] = config.audio_splits.model_dump(mode="json")
+            found["audio_generators"] = {
+                g: config.audio_generators[g].model_dump(mode="json", exclude_defaults=True)
+                for g in self._generators()
+            }
+            found["audio_classifiers"] = {
+                c: config.audio_classifiers[c].model_dump(mode="json", exclude_defaults=True)
+                for c in self._classifiers()
+            }
+        return found
 
     # Checks
 
@@ -235,7 +260,7 @@ class AudioPlan:
         return list(dict.fromkeys(named))
 
     def _check_clap(self) -> None:
-        clap = self.diffusion.clap if self.diffusion is not None else None
+        clap = self.diffusion.clap if self.diffusion is not None and self.judged else None
         if clap is not None and not Path(clap.model).expanduser().is_dir() and clap.revision is None:
             raise ConfigError(
                 f"config: `diffusion.clap.model` is `{clap.model}`, which is no folder here; "

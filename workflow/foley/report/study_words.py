@@ -43,7 +43,7 @@ _WORDS = {
     INTERPOLATION: StudyWords(
         subject="Augmenting with generated clips",
         listed="Every arm",
-        trained="generator",
+        trained="generator and the classifiers of each arm",
         accuracy="Accuracy on real test clips, in %",
         macro="Accuracy on real test clips, every class weighted equally, in %",
         caption="Accuracy on real test clips, in %",

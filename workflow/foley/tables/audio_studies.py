@@ -38,7 +38,10 @@ SYNTHETIC_CLIPS = TableKind(
         "guidance": (FLOAT32, "scale of classifier-free guidance, or null"),
         "seed": (INT64, "seed of the clip: with the model it reproduces the clip"),
         "candidate_rank": (INT32, "place among the candidates of one prompt, from 0, or null"),
-        "round_trip_db": (FLOAT32, "interpolated: mean error of its sources' mel after inversion and decoding, dB"),
+        "round_trip_db": (
+            FLOAT32,
+            "interpolated: mean error of its sources' mel after inversion and decoding, dB",
+        ),
         "duration_s": (FLOAT64, "length, seconds"),
         "sample_rate_hz": (INT32, "sample rate"),
         "audio": (
