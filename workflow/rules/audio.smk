@@ -4,56 +4,6 @@
 #   training clips -> …/generator=<id>/{model/,clips/shard=<n>.parquet,interpolated.parquet}
 #   training clips, with or without generated ones -> …/classifier=<id>/arm=<id>/{models/,predictions.parquet}
 
-AUDIO = f"{RESULTS}/audio/dataset={{dataset}}"
-AUDIO_SPLIT = f"{AUDIO}/split={{split}}"
-MADE = f"{AUDIO_SPLIT}/generator={{generator}}"
-ARM = f"{AUDIO_SPLIT}/classifier={{classifier}}/arm={{arm}}"
-
-
-def shards_of(file, dataset, split, generator):
-    """A file of each shard of a generator."""
-    return expand(
-        f"{MADE}/{file}/shard={{shard}}.parquet",
-        dataset=dataset,
-        split=split,
-        generator=generator,
-        shard=P.audio.shards(generator),
-    )
-
-
-def clips_of(dataset, split, generator):
-    """The clips that are measured under a generator's id; none of the yardstick `real`."""
-    if generator == "real":
-        return []
-    if generator == P.audio.interpolating:
-        return expand(
-            f"{MADE}/interpolated.parquet",
-            dataset=dataset,
-            split=split,
-            generator=P.audio.model,
-        )
-    return shards_of("clips", dataset, split, generator)
-
-
-def made_clips(wildcards):
-    return clips_of(wildcards.dataset, wildcards.split, wildcards.generator)
-
-
-def arm_clips(wildcards):
-    """The generated clips that an arm adds to the real ones."""
-    place = wildcards.dataset, wildcards.split
-    if wildcards.arm == "interpolated":
-        return clips_of(*place, P.audio.interpolating)
-    if wildcards.arm == "sampled":
-        return clips_of(*place, P.audio.model)
-    return []
-
-
-wildcard_constraints:
-    generator=one_of(P.audio.ids),
-    classifier=one_of(P.config.audio_classifiers),
-    arm=one_of(P.audio.arms),
-
 
 rule split_clips:
     """Give each clip its part in one split of the audio studies: train, validation or test."""
@@ -201,22 +151,6 @@ rule train_classifier:
         ),
     script:
         "../scripts/train_classifier.py"
-
-
-# The study `interpolation`.
-
-
-def arms(file, dataset):
-    """A file of every arm of every classifier, in every split of the study."""
-    if dataset not in P.audio.augmented:
-        return []
-    return expand(
-        f"{ARM}/{file}",
-        dataset=dataset,
-        split=P.audio.interpolation.splits,
-        classifier=P.audio.interpolation.classifiers,
-        arm=P.audio.interpolation.arms,
-    )
 
 
 rule compare_arms:

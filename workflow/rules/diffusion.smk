@@ -4,8 +4,6 @@
 #   -> …/generator=<id>/{quality,scores}.parquet; generator=real is the yardstick: real test clips against training clips
 #   -> results/audio/dataset=<id>/diffusion.parquet
 
-JUDGED = f"{MADE}/classifier={{classifier}}"
-
 
 rule recognise_clips:
     """What classifiers that were trained on real clips make of generated ones, and of real ones."""
@@ -85,19 +83,6 @@ rule prompt_clips:
         code=code("prompt_clips"),
     script:
         "../scripts/prompt_clips.py"
-
-
-def real_embeddings(generator):
-    """Tables of the real clips in every pretrained embedding that clips are measured in, embedding by embedding."""
-
-    def files(wildcards):
-        return [
-            file
-            for embedding in P.audio.embeddings_of(generator or wildcards.generator)
-            for file in embeddings_of(wildcards.dataset, embedding, wildcards.split)
-        ]
-
-    return files
 
 
 rule measure_clips:
@@ -186,15 +171,6 @@ rule measure_real_clips:
         "../scripts/measure_real_clips.py"
 
 
-def judged(file, dataset):
-    """A file of whatever is measured, in every split of the study."""
-    return [
-        f"{MADE}/{file}".format(dataset=dataset, split=split, generator=generator)
-        for split in P.audio.splits(dataset)
-        for generator in P.audio.measured(dataset, split)
-    ]
-
-
 rule compare_generators:
     """Generators against each other: means over splits, and differences with intervals."""
     input:
@@ -212,16 +188,6 @@ rule compare_generators:
         code=code("compare_generators"),
     script:
         "../scripts/compare_generators.py"
-
-
-def shown_clips(wildcards):
-    """The generated clips of what the page plays, generator by generator."""
-    split = P.audio.shown_split(wildcards.dataset)
-    return [
-        file
-        for generator in P.audio.shown(wildcards.dataset)
-        for file in clips_of(wildcards.dataset, split, generator)
-    ]
 
 
 rule pick_synthetic:
