@@ -78,7 +78,13 @@ def entry(tree: Tree, publisher: str) -> dict[str, Any]:
 
 def configure(project: Project, entries: dict[str, Any]) -> None:
     project.path("datasets.yaml").write_text(
-        json.dumps({"zero_shot": None, "datasets": entries, "report": {"datasets": list(entries)}})
+        json.dumps(
+            {
+                **dict.fromkeys(["zero_shot", "diffusion", "interpolation"]),
+                "datasets": entries,
+                "report": {"datasets": list(entries)},
+            }
+        )
     )
 
 
