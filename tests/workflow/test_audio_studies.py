@@ -166,6 +166,16 @@ def test_another_generator_reruns_nothing_of_the_first(audio: Project) -> None:
     )  # fmt: skip
 
 
+def test_other_sampling_trains_no_generator(audio: Project) -> None:
+    changes = {"audio_generators": {"l1": {"sampling": {"steps": 2}}}}
+    assert audio.planned("generator", "shard", changes=changes) == sorted(
+        [
+            "generate_clips l1 0", "generate_clips l1 1", "recognise_clips l1", "prompt_clips l1",
+            "measure_clips l1", "compare_generators", "pick_synthetic", *LATER,
+        ]
+    )  # fmt: skip
+
+
 def test_an_edited_augmentation_reruns_the_classic_arm_alone(audio: Project) -> None:
     audio.append("workflow/foley/augment/spec_augment.py", "\nEDITED = True\n")
     assert audio.planned("split", "arm") == sorted(
@@ -194,6 +204,10 @@ def test_a_class_of_one_recording_has_no_pair(audio: Project) -> None:
         ({"interpolation": {"pairs_per_class": 9}}, "every arm adds as many clips"),
         ({"audio_generators": {"l1": {"kind": "gan"}}}, "audio_generators.l1.kind"),
         ({"audio_generators": {"l1": {"options": {"lost": "l1"}}}}, "did you mean `loss`?"),
+        (
+            {"audio_generators": {"l1": {"options": {"guidance": 2.0}}}},
+            "give `audio_generators.l1.sampling.guidance`",
+        ),
         ({"audio_classifiers": {"small": {"options": {"step": 1}}}}, "did you mean `steps`?"),
         ({"interpolation": {"augmentations": [{"kind": "mixup", "options": {"alpha": -1}}]}}, "alpha must be"),
         ({"interpolation": {"arms": ["sampled"]}}, "arms lacks `real`"),

@@ -301,11 +301,23 @@ class Component(Model):
     options: dict[str, Any] = Field({}, description="options of the kind")
 
 
+class Sampling(Model):
+    """How clips are made from noise; what is left out is as the generator kind has it."""
+
+    sampler: Literal["ddpm", "ddim", "dpm_solver"] | None = None
+    steps: int | None = Field(None, ge=1, description="of the sampler")
+    guidance: float | None = Field(None, ge=0, description="scale of classifier-free guidance; 1 = none")
+
+
 class AudioGenerator(Component):
-    """A generator of clips, trained on the training clips of a split."""
+    """A generator of clips, trained on the training clips of a split.
+
+    What only concerns the sampling stands apart from the options, so that a change of it trains nothing anew.
+    """
 
     kind: str = Field("mel_diffusion", description="generator kind")
     seed: int = Field(0, ge=0, description="seed of the training and, with class and number, of each clip")
+    sampling: Sampling = Sampling()
     clips_per_class: int = Field(100, ge=1, description="clips sampled from noise for each class")
     shards: int = Field(4, ge=1, le=100_000, description="parts that are sampled independently")
 

@@ -79,6 +79,9 @@ rule generate_clips:
         clips_per_class=lambda wc: P.config.audio_generators[
             wc.generator
         ].clips_per_class,
+        sampling=lambda wc: P.config.audio_generators[
+            wc.generator
+        ].sampling.model_dump(),
         seed=lambda wc: P.config.audio_generators[wc.generator].seed,
         code=lambda wc: code("generate_clips", P.audio.generator_target(wc.generator)),
     script:

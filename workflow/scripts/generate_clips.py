@@ -9,7 +9,7 @@ with run_job(snakemake) as job:
     import torch
 
     from foley.runtime.code import load
-    from foley.studies.audio.generate import Origin, generate_shard
+    from foley.studies.audio.generate import Origin, Sampling, generate_shard
     from foley.studies.audio.train_generator import clips_of_role
 
     torch.set_num_threads(snakemake.threads)
@@ -23,6 +23,7 @@ with run_job(snakemake) as job:
         class_of={label: class_of[label] for label in labels},
         clips_per_class=snakemake.params.clips_per_class,
         seed=snakemake.params.seed,
+        sampling=Sampling(**snakemake.params.sampling),
         progress=partial(job.progress, unit="classes"),
         provenance=job.provenance,
     )

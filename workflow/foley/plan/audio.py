@@ -21,6 +21,8 @@ REAL = "real"
 GENERATED_ARMS = ("interpolated", "sampled")
 # Behind a generator's id: its interpolated clips, which are measured like those of another generator.
 INTERPOLATED = ".interpolated"
+# Options of a generator that have a place of their own in the config: key there by option.
+SAMPLING = {"sampler": "sampler", "sampling_steps": "steps", "guidance": "guidance"}
 
 
 class AudioPlan:
@@ -231,6 +233,12 @@ class AudioPlan:
         for generator in self._generators():
             options = self.config.audio_generators[generator].options
             where = f"audio_generators.{generator}.options"
+            for option in options:
+                if option in SAMPLING:
+                    raise ConfigError(
+                        f"config: `{where}.{option}`: options are what a generator is trained with; give "
+                        f"`audio_generators.{generator}.sampling.{SAMPLING[option]}`"
+                    )
             check_options(self.generator_target(generator), options, where, Path(self.config.cache))
         for classifier in self._classifiers():
             options = self.config.audio_classifiers[classifier].options
