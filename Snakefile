@@ -21,6 +21,10 @@ include: "workflow/rules/zero_shot_questions.smk"
 include: "workflow/rules/audio_common.smk"
 include: "workflow/rules/audio.smk"
 include: "workflow/rules/diffusion.smk"
+include: "workflow/rules/foundation_common.smk"
+include: "workflow/rules/prompts.smk"
+include: "workflow/rules/prompted.smk"
+include: "workflow/rules/foundation.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -20,7 +20,6 @@ from sklearn.metrics import f1_score, recall_score
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from foley import tables
-from foley.audio.decode import encode_flac, to_pcm16
 from foley.augment.pitch_time import TimeStretch, TimeStretchOptions
 from foley.augment.protocol import Augmentations
 from foley.augment.spec_augment import SpecAugment, SpecAugmentOptions
@@ -34,23 +33,21 @@ from foley.report.who_wins import who_wins
 from foley.runtime.seeds import derive
 from foley.studies.audio.arms import (
     Sources,
-    best_two,
     build_arm,
-    label_clips,
     model_file,
     model_files,
     train_arm,
 )
 from foley.studies.audio.clips import read_waveforms
 from foley.studies.audio.compare_arms import compare_arms, f1_scores, read_closed
-from foley.tables.audio_studies import AUDIO_PARTITION, SYNTHETIC_CLIPS
-from foley.tables.clips import AUDIO
+from foley.studies.audio.training import best_two, label_clips
+from foley.tables.audio_studies import AUDIO_PARTITION
 from foley.tables.features import HISTORY
 from foley.tables.scores import PREDICTIONS, SCORES
 from foley.training.checkpoint import Checkpoint
+from toy_store import LABELS, STORED_HZ, Store, flac, make_store, sound, synthetic
 
-STORED_HZ, RATE = 8_000, 4_000
-LABELS = {3: "bell", 7: "dog", 8: "rain"}  # class ids need not be consecutive
+RATE = 4_000
 OPTIONS = LogMelCNNOptions(
     steps=12, batch_size=8, validate_every_steps=5, sample_rate_hz=RATE, window_s=0.25, n_fft=128, hop_length=64,
     n_mels=16, channels=(4, 6), hidden=8, f_max_hz=2000.0, precision="float32", block_dropout=0.1, head_dropout=0.1,
@@ -58,72 +55,9 @@ OPTIONS = LogMelCNNOptions(
 STRETCH = Augmentations.of([TimeStretch(TimeStretchOptions(rates=(1.5,), probability=1.0))])
 
 
-def sound(class_id: int, seed: int, seconds: float) -> np.ndarray:
-    """A tone, noise or clicks: what a tiny network can tell apart."""
-    generator = np.random.default_rng([class_id, seed])
-    time = np.arange(round(seconds * STORED_HZ)) / STORED_HZ
-    if class_id == 3:
-        clean = 0.4 * np.sin(2 * np.pi * generator.uniform(200, 1500) * time)
-    elif class_id == 7:
-        clean = 0.2 * generator.normal(size=len(time))
-    else:
-        clean = 0.8 * (np.arange(len(time)) % generator.integers(400, 800) < 4)
-    return np.clip(clean + 0.01 * generator.normal(size=len(time)), -1, 1).astype(np.float32)
-
-
-def flac(samples: np.ndarray) -> dict[str, Any]:
-    return {"bytes": encode_flac(to_pcm16(samples), STORED_HZ), "path": None}
-
-
-def synthetic(path: Path, per_class: Mapping[int, int], **more: Any) -> Path:
-    rows = [
-        {
-            "clip_id": f"made-{class_id}-{number}", "class_id": class_id, "label": LABELS.get(class_id, "cat"),
-            "generator": "g", "method": "sampled", "seed": number, "sample_rate_hz": STORED_HZ, "sources": [],
-            "audio": flac(sound(class_id, 1000 + number, 0.5)),
-        } | more
-        for class_id, count in per_class.items() for number in range(count)
-    ]  # fmt: skip
-    tables.write(path, SYNTHETIC_CLIPS, rows)
-    return path
-
-
-@dataclass(frozen=True)
-class Store:
-    """Ten clips of each class in two shards, with their waveforms at full rate, and their partition."""
-
-    shards: list[Path]
-    rows: list[dict[str, Any]]
-    partition: Path
-    waveforms: dict[str, np.ndarray]
-
-    @property
-    def class_of(self) -> dict[str, int]:
-        return {row["clip_id"]: row["class_id"] for row in self.rows}
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("store")
-    rows, clips, waveforms = [], [], {}
-    for class_id, label in LABELS.items():
-        for number in range(10):
-            clip_id = f"{number}-{label}"
-            samples = sound(class_id, number, 0.4 + 0.02 * number)
-            waveforms[clip_id] = np.asarray(to_pcm16(samples) / 32768, dtype=np.float32)
-            role = "train" if number < 6 else "validation" if number < 8 else "test"
-            rows.append({"clip_id": clip_id, "class_id": class_id, "recording_id": clip_id, "role": role})
-            clips.append(
-                {
-                    "dataset": "toy", "clip_id": clip_id, "label": label, "recording_id": clip_id, "sha256": clip_id,
-                    "duration_s": len(samples) / STORED_HZ, "sample_rate_hz": STORED_HZ, "audio": flac(samples),
-                }
-            )  # fmt: skip
-    shards = [folder / f"shard={number}.parquet" for number in range(2)]
-    for number, shard in enumerate(shards):
-        tables.write(shard, AUDIO, clips[number::2])
-    tables.write(folder / "partition.parquet", AUDIO_PARTITION, rows)
-    return Store(shards, sorted(rows, key=lambda r: r["clip_id"]), folder / "partition.parquet", waveforms)
+    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def build(arm: str, store: Store, tables_of: Sequence[Path] = (), **changed: Any) -> LabelledClips:

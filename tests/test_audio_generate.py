@@ -36,6 +36,7 @@ from foley.tables.audio_studies import (
     PROBE_EMBEDDINGS,
     PROMPTED,
     RECOGNISED,
+    REJECTED_SYNTHETIC,
     SYNTHETIC_CLIPS,
 )
 from foley.tables.classes import CLASSES
@@ -236,7 +237,7 @@ def test_bad_partitions_are_refused(toy: Toy, tmp_path: Path) -> None:
 
 def shard(output: Path, model: Any, labels: Sequence[str] = ("dog", "sea_waves"), **more: Any) -> pa.Table:
     class_of = {label: class_id for class_id, label in LABELS.items() if label in labels}
-    given = {"clips_per_class": 3, "seed": 1, **more}
+    given = {"clips_per_class": 3, "split": "fold1", "seed": 1, **more}
     generate_shard(output, model=model, origin=ORIGIN, class_of=class_of, **given)
     return tables.read(output, SYNTHETIC_CLIPS)
 
@@ -277,6 +278,38 @@ def test_a_shard_can_be_read_back_as_a_store(model: MelDiffusion, tmp_path: Path
     assert {rate for _, rate in read} == {RATE}
 
 
+def test_no_clip_of_one_split_is_one_of_another(model: MelDiffusion, tmp_path: Path) -> None:
+    of_split = {
+        split: shard(tmp_path / split, model, split=split).to_pylist() for split in ("fold1", "fold2")
+    }
+    seeds = [{row["seed"] for row in rows} for rows in of_split.values()]
+    assert len(seeds[0] | seeds[1]) == 12
+    # One model: it is the seeds that make the clips differ.
+    sounds = [{row["audio"]["bytes"] for row in rows} for rows in of_split.values()]
+    assert len(sounds[0] | sounds[1]) == 12
+
+
+class Louder:
+    """A vocoder that makes each mel band's mean a constant."""
+
+    name = "constant"
+
+    def __call__(self, mel: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+        return mel.mean(dim=(1, 2))[:, None].expand(-1, MEL.samples)
+
+
+def test_the_vocoder_is_used_and_named(model: MelDiffusion, tmp_path: Path) -> None:
+    plain = shard(tmp_path / "plain", model, ["dog"]).to_pylist()
+    other = shard(tmp_path / "other", model, ["dog"], vocoder=Louder()).to_pylist()
+    assert {row["vocoder"] for row in plain} == {"griffin_lim"}
+    assert {row["vocoder"] for row in other} == {"constant"}
+    assert [row["seed"] for row in plain] == [row["seed"] for row in other]
+    assert all(np.ptp(decode_flac(row["audio"]["bytes"])) == 0 for row in other)
+    loud = between(tmp_path / "clips", make_toy(tmp_path), model, vocoder=Louder())
+    assert {row["vocoder"] for row in loud} == {"constant"}
+    assert all(np.ptp(decode_flac(row["audio"]["bytes"])) == 0 for row in loud)
+
+
 class Scripted:
     """A generator that gives what ``sound`` makes of a seed."""
 
@@ -291,21 +324,25 @@ class Scripted:
 
 
 def test_a_silent_clip_is_drawn_again_from_its_own_row_of_seeds(tmp_path: Path) -> None:
-    first = [derive(1, "sampled", "dog", n) for n in range(3)]
-    second = derive(1, "sampled", "dog", 1, "again", 1)
+    first = [derive(1, "fold1", "sampled", "dog", n) for n in range(3)]
+    second = derive(1, "fold1", "sampled", "dog", 1, "again", 1)
     loud = 0.5 * np.ones(8)
     quiet = Scripted(lambda seed: 1e-5 * loud if seed in (first[1], second) else loud)
     rows = shard(tmp_path / "clips", quiet, ["dog"]).to_pylist()
-    assert [row["seed"] for row in rows] == [first[0], derive(1, "sampled", "dog", 1, "again", 2), first[2]]
+    assert [row["seed"] for row in rows] == [
+        first[0],
+        derive(1, "fold1", "sampled", "dog", 1, "again", 2),
+        first[2],
+    ]
     assert all(decode_flac(row["audio"]["bytes"]).max() == 0.5 for row in rows)
     assert {row["sampler"] for row in rows} == {None}
 
 
 def test_broken_generators_are_named_with_class_and_seed(tmp_path: Path) -> None:
-    last = derive(1, "sampled", "dog", 0, "again", REDRAWS)
+    last = derive(1, "fold1", "sampled", "dog", 0, "again", REDRAWS)
     with pytest.raises(ValueError, match=rf"class `dog`, clip 0: silent with 4 seeds .* {last}"):
         shard(tmp_path / "clips", Scripted(lambda seed: np.zeros(8)), ["dog"])
-    bad = derive(1, "sampled", "dog", 2)
+    bad = derive(1, "fold1", "sampled", "dog", 2)
     broken = Scripted(lambda seed: np.full(8, np.nan if seed == bad else 0.5))
     with pytest.raises(ValueError, match=rf"class `dog`, seed {bad}: samples that are NaN"):
         shard(tmp_path / "clips", broken, ["dog"])
@@ -315,7 +352,13 @@ def test_broken_generators_are_named_with_class_and_seed(tmp_path: Path) -> None
 def test_a_diverged_network_and_an_unknown_class_are_named(model: MelDiffusion, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"class `cat`, seeds .*has not learnt class `cat`"):
         generate_shard(
-            tmp_path / "clips", model=model, origin=ORIGIN, class_of={"cat": 3}, clips_per_class=1, seed=0
+            tmp_path / "clips",
+            model=model,
+            origin=ORIGIN,
+            class_of={"cat": 3},
+            clips_per_class=1,
+            split="fold1",
+            seed=0,
         )
     diverged = MelDiffusion(TINY, seed=5)
     network = diverged.begin(model.class_ids)
@@ -328,10 +371,15 @@ def test_a_diverged_network_and_an_unknown_class_are_named(model: MelDiffusion, 
 # Interpolation
 
 
+def refused_in(output: Path) -> Path:
+    return output.with_name(f"{output.name}-rejected")
+
+
 def between(output: Path, toy: Toy, model: MelDiffusion, **more: Any) -> list[dict[str, Any]]:
+    given = {"clips_per_class": 4, "split": "fold1", "seed": 1, "steps": 3, "batch_size": 3, **more}
     interpolate_clips(
-        output, model=model, origin=ORIGIN, audio=toy.shards(2), partition=toy.partition, classes=toy.classes,
-        clips_per_class=4, seed=1, steps=3, batch_size=3, **more,
+        output, refused_in(output), model=model, origin=ORIGIN, audio=toy.shards(2), partition=toy.partition,
+        classes=toy.classes, **given,
     )  # fmt: skip
     return tables.read(output, SYNTHETIC_CLIPS).to_pylist()
 
@@ -359,6 +407,62 @@ def test_interpolated_clips_lie_between_training_clips_of_different_recordings(
     # Class by class from the shards.
     monkeypatch.setattr(interpolate_module, "CLIPS_IN_MEMORY", 1)
     assert between(tmp_path / "again", toy, model) == rows
+
+
+class Mute:
+    """A vocoder that gives silence for some seeds, else a tone."""
+
+    name = "mute"
+
+    def __init__(self, seeds: set[int]) -> None:
+        self.seeds = seeds
+
+    def __call__(self, mel: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
+        loud = torch.tensor([seed not in self.seeds for seed in seeds], dtype=torch.float32)
+        return loud[:, None] * torch.sin(torch.arange(MEL.samples) * 0.3)
+
+
+def test_a_silent_interpolated_clip_is_refused_and_another_pair_takes_its_place(
+    toy: Toy, model: MelDiffusion, tmp_path: Path
+) -> None:
+    usual = between(tmp_path / "usual", toy, model, vocoder=Mute(set()))
+    assert tables.read(refused_in(tmp_path / "usual"), REJECTED_SYNTHETIC).num_rows == 0
+    bad = derive(1, "fold1", "interpolated", "dog", 1)
+    assert usual[1]["seed"] == bad
+    rows = between(tmp_path / "clips", toy, model, vocoder=Mute({bad}))
+    assert [row["clip_id"] for row in rows] == [row["clip_id"] for row in usual]
+    (refused,) = tables.read(refused_in(tmp_path / "clips"), REJECTED_SYNTHETIC).to_pylist()
+    assert (refused["clip_id"], refused["seed"], refused["sources"]) == tuple(
+        usual[1][name] for name in ("clip_id", "seed", "sources")
+    )
+    assert (refused["reason"], refused["label"], refused["method"]) == ("silent", "dog", "interpolated")
+    assert rows[1]["seed"] == derive(1, "fold1", "interpolated", "dog", 1, "again", 1)
+    assert rows[1]["sources"] != usual[1]["sources"]
+    assert [row["sources"] for row in rows[2:]] == [row["sources"] for row in usual[2:]]
+
+
+def test_many_silent_clips_stop_the_job(
+    toy: Toy, model: MelDiffusion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    two = {derive(1, "fold1", "interpolated", "dog", number) for number in (0, 2)}
+    with pytest.raises(
+        ValueError, match=r"2 interpolated clips .* `dog`: 2\), and 1 of 8 may; train .*max_rejected"
+    ):
+        between(tmp_path / "clips", toy, model, vocoder=Mute(two))
+    assert not (tmp_path / "clips").exists() and not refused_in(tmp_path / "clips").exists()
+    assert "rejected mel:interpolated:dog:00002" in caplog.text
+    assert len(between(tmp_path / "clips", toy, model, vocoder=Mute(two), max_rejected=0.25)) == 8
+    assert tables.read(refused_in(tmp_path / "clips")).num_rows == 2
+
+
+def test_a_class_without_an_audible_pair_left_stops_the_job(
+    toy: Toy, model: MelDiffusion, tmp_path: Path
+) -> None:
+    # Two recordings of two clips each: four pairs, all of them in use.
+    toy.part({"7-0": "a", "7-1": "a", "7-2": "b", "7-3": "b"})
+    every = {derive(1, "fold1", "interpolated", "dog", number) for number in range(4)}
+    with pytest.raises(ValueError, match=r"`dog`: 4\), and 8 of 8 may"):
+        between(tmp_path / "clips", toy, model, vocoder=Mute(every), max_rejected=1.0)
 
 
 def test_a_class_of_one_recording_has_nothing_to_interpolate(
@@ -467,7 +571,13 @@ def test_clips_that_the_probe_cannot_answer_for_are_named(
     with pytest.raises(ValueError, match="6 clips have no audio"):
         recognise(toy, tmp_path, [], audio=toy.shards(2)[:1])
     generate_shard(
-        tmp_path / "other", model=model, origin=ORIGIN, class_of={"dog": 4}, clips_per_class=1, seed=0
+        tmp_path / "other",
+        model=model,
+        origin=ORIGIN,
+        class_of={"dog": 4},
+        clips_per_class=1,
+        split="fold1",
+        seed=0,
     )
     with pytest.raises(ValueError, match="`mel:sampled:dog:00000` is of class 4"):
         recognise(toy, tmp_path, [tmp_path / "other"])

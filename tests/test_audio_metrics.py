@@ -16,10 +16,16 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import label_ranking_average_precision_score, top_k_accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
-from foley.metrics import frechet_audio, vector_sets
+from foley.metrics import frechet_audio, manifold, vector_sets
 from foley.metrics.by_class import row_groups
-from foley.metrics.frechet_audio import ExtrapolationOptions, extrapolate, frechet_audio_distances
+from foley.metrics.frechet_audio import (
+    ExtrapolationOptions,
+    distance_of_sets,
+    extrapolate,
+    frechet_audio_distances,
+)
 from foley.metrics.kernel_audio import kernel_audio_distances
+from foley.metrics.manifold import pairwise_distances
 from foley.metrics.memorisation import (
     diversity_scores,
     find_memorised,
@@ -197,6 +203,69 @@ def test_frechet_refuses() -> None:
     assert (lone.class_id, lone.n_made) == (1, 1)
     assert math.isnan(lone.sample)
     assert "needs two of each" in lone.warning
+
+
+def rows_of_spectrum(n: int, dim: int, fall: float, rank: int, seed: int) -> np.ndarray:
+    """Rows of a rank, whose deviations fall with a power of their number."""
+    turn = np.linalg.qr(normal(dim, dim, seed=seed + 100))[0]
+    return (normal(n, dim, seed=seed) * np.arange(1, dim + 1.0) ** -fall)[:, :rank] @ turn[:rank]
+
+
+@pytest.mark.parametrize("shape", [(90, 70, 20), (21, 20, 20), (12, 15, 20), (50, 9, 20), (2, 3, 1)])
+@pytest.mark.parametrize(("fall", "rank"), [(0.0, 20), (1.0, 20), (6.0, 20), (0.0, 4)])
+def test_distance_of_sets_by_singular_values(shape: tuple[int, int, int], fall: float, rank: int) -> None:
+    # Flat spectra pass by way of eigenvalues, steep ones and deficient ranks do not.
+    n, m, dim = shape
+    x, y = rows_of_spectrum(n, dim, fall, rank, 0), 1.2 * rows_of_spectrum(m, dim, fall, rank, 1) + 0.1
+    rows = [(part - part.mean(0)) / math.sqrt(len(part) - 1) for part in (x, y)]
+    root = np.linalg.svd(rows[0] @ rows[1].T, compute_uv=False).sum()
+    wanted = ((x.mean(0) - y.mean(0)) ** 2).sum() + sum((part**2).sum() for part in rows) - 2 * root
+    assert distance_of_sets(torch.from_numpy(x), torch.from_numpy(y)).item() == pytest.approx(
+        wanted, rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("n", [12, 90])
+def test_distance_of_equal_sets_is_zero(n: int) -> None:
+    x = torch.from_numpy(rows_of_spectrum(n, 20, 1.0, 20, 0))
+    whole = x.var(dim=0).sum().item()
+    assert 0 <= distance_of_sets(x, x).item() < 1e-12 * whole
+    assert 0 <= distance_of_sets(x, x[torch.randperm(n)]).item() < 1e-12 * whole
+
+
+def test_distances_in_a_batch_are_those_alone() -> None:
+    # One pair of the batch has a deficient rank and goes its own way.
+    x = torch.from_numpy(
+        np.stack([rows_of_spectrum(30, 8, 0.5, rank, k) for k, rank in enumerate((8, 3, 8))])
+    )
+    y = torch.from_numpy(rows_of_spectrum(25, 8, 0.0, 8, 9))
+    together = distance_of_sets(x, y)
+    for part, value in zip(x, together, strict=True):
+        assert distance_of_sets(part, y).item() == pytest.approx(value.item(), rel=1e-9)
+
+
+def test_pairwise_distances_are_those_of_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = normal(40, 30) + 50, normal(60, 30, seed=1) + 50  # far from zero, as embeddings may be
+    y[:5] = x[:5]  # copies
+    y[5:10] = x[5:10] + 1e-7 * normal(5, 30, seed=2)  # and all but copies
+    monkeypatch.setattr(manifold, "BLOCK", 90)  # three pairs at a time
+    found = pairwise_distances(torch.from_numpy(x), torch.from_numpy(y)).numpy()
+    np.testing.assert_allclose(found, cdist(x, y), rtol=1e-10)
+    assert (np.diag(found)[:5] == 0).all()
+    assert (found[5:, 10:] > 1).all()
+    close = normal(20, 3) * 1e-3 + np.repeat([[0.0], [1.0]], 10, axis=0)  # most pairs are near ones
+    np.testing.assert_allclose(
+        pairwise_distances(*[torch.from_numpy(close)] * 2), cdist(close, close), rtol=1e-10
+    )
+
+
+def test_copies_lie_on_the_edge_of_balls() -> None:
+    # A copied vector is as far from the others as the original, so it lies in every ball that this one bounds.
+    x = torch.from_numpy(normal(50, 64) + 3)
+    found = manifold.compare_manifolds(x, x.flip(0).clone(), 3)
+    assert found.density.item() == pytest.approx(
+        4 / 3
+    )  # its own ball and the three that it bounds, or lies in
 
 
 # Kernel audio distance

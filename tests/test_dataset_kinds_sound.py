@@ -98,6 +98,16 @@ def test_scan_finds_what_the_tree_holds(trees: dict[str, Tree], kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_official_splits_are_those_of_the_clips(trees: dict[str, Tree], kind: str) -> None:
+    clips = CLASSES[kind]().scan(trees[kind].root)
+    found = {f"fold{clip.fold}" for clip in clips if clip.fold is not None}
+    if {"train", "test"} <= {clip.split for clip in clips}:
+        found.add("official")
+    told = CLASSES[kind]().official_splits
+    assert told is not None and found <= set(told) and bool(found) == bool(told)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_classes_have_the_numbers_of_the_clips(trees: dict[str, Tree], kind: str) -> None:
     classes = CLASSES[kind]().classes(trees[kind].root)
     assert classes is not None

@@ -102,6 +102,17 @@ def touch(root: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_official_splits_are_those_of_the_clips(built: dict[str, Tree], name: str) -> None:
+    kind = KINDS[name](parse_options(KINDS[name].Options, built[name].options, "options"))
+    clips = kind.scan(built[name].root)
+    found = {f"fold{clip.fold}" for clip in clips if clip.fold is not None}
+    if {"train", "test"} <= {clip.split for clip in clips}:
+        found.add("official")
+    told = kind.official_splits
+    assert told is not None and found <= set(told) and bool(found) == bool(told)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_scan(built: dict[str, Tree], name: str) -> None:
     tree = built[name]
     kind = KINDS[name](parse_options(KINDS[name].Options, tree.options, "options"))

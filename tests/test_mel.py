@@ -13,9 +13,7 @@ import torch
 from torchaudio.functional import griffinlim
 
 from foley.generators.audio.mel import (
-    AUDIOLDM_MEL,
     GriffinLim,
-    HifiGan,
     MelOptions,
     MelTransform,
     invert_mel,
@@ -228,60 +226,3 @@ def test_bad_options(wrong: dict, message: str) -> None:
 def test_empty_mel_bands_are_refused() -> None:
     with pytest.raises(ValueError, match=r"mel bands are narrower than the spectrum's resolution of 31.2 Hz"):
         MelTransform(dataclasses.replace(SMALL, n_mels=200))
-
-
-# --- the neural vocoder ---------------------------------------------------------------------------------------------
-
-VOCODED = dataclasses.replace(AUDIOLDM_MEL, frames=8, n_mels=64)
-
-
-@pytest.fixture(scope="module")
-def vocoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random HiFi-GAN in the format of AudioLDM's."""
-    from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
-
-    folder = tmp_path_factory.mktemp("vocoder")
-    torch.manual_seed(0)
-    config = SpeechT5HifiGanConfig(
-        model_in_dim=64,
-        sampling_rate=16_000,
-        upsample_initial_channel=32,
-        upsample_rates=[5, 4, 2, 2, 2],
-        upsample_kernel_sizes=[16, 16, 8, 4, 4],
-        resblock_kernel_sizes=[3],
-        resblock_dilation_sizes=[[1]],
-        normalize_before=False,
-    )
-    SpeechT5HifiGan(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.mark.parametrize("log", ["natural", "log10"])
-def test_hifi_gan_gets_the_logarithm_of_the_clips_own_mel(vocoder_folder: Path, log: str) -> None:
-    from transformers import SpeechT5HifiGan
-
-    options = dataclasses.replace(VOCODED, n_fft=1024)
-    transform = MelTransform(options)
-    audio = transform.cut([speech_like(options, seed) for seed in range(2)], 16_000)
-    vocoder = HifiGan(vocoder_folder, options, log=log)  # type: ignore[arg-type]
-    made = transform.audio(transform.images(audio), [0, 1], vocoder=vocoder)
-    assert made.shape == (2, options.samples)
-    # Straight from the audio to transformers, without the image between; only what lies 100 dB down is lost there.
-    take = torch.log if log == "natural" else torch.log10
-    network = SpeechT5HifiGan.from_pretrained(vocoder_folder).eval()
-    with torch.no_grad():
-        wanted = network(take(transform.mel(audio).clamp_min(1e-5)).transpose(1, 2))[:, : options.samples]
-    torch.testing.assert_close(made, wanted, atol=1e-4, rtol=0)
-
-
-def test_hifi_gan_refuses_other_mel_parameters(vocoder_folder: Path, tmp_path: Path) -> None:
-    for change, message in (
-        ({"hop_length": 256}, "hop_length 160, but they have 256"),
-        ({"sample_rate_hz": 22_050}, "sample_rate_hz 16000, but they have 22050"),
-        ({"power": 2}, "power 1, but they have 2"),
-        ({"reference": "clip_max"}, "reference full_scale, but they have clip_max"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            HifiGan(vocoder_folder, dataclasses.replace(VOCODED, **change))
-    with pytest.raises(FileNotFoundError, match=r"no vocoder in .*config\.json"):
-        HifiGan(tmp_path, VOCODED)

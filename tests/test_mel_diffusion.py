@@ -421,49 +421,6 @@ def test_incomplete_weights_are_refused(model: MelDiffusion, tmp_path: Path) -> 
         MelDiffusion.load(tmp_path)
 
 
-def test_a_checkpoint_of_audio_diffusion(tmp_path: Path) -> None:
-    from diffusers import DDIMScheduler, UNet2DModel
-
-    torch.manual_seed(0)
-    network = UNet2DModel(
-        sample_size=(8, 8),
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(4, 4, 8),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=2,
-        attention_head_dim=4,
-    )
-    network.save_pretrained(tmp_path / "unet")
-    DDIMScheduler().save_pretrained(tmp_path / "scheduler")
-    with pytest.raises(FileNotFoundError, match=r"lacks mel/mel_config\.json"):
-        MelDiffusion.load_audio_diffusion(tmp_path)
-    (tmp_path / "mel").mkdir()
-    mel = {
-        "sample_rate": 4000,
-        "n_fft": 128,
-        "hop_length": 64,
-        "x_res": 8,
-        "y_res": 8,
-        "top_db": 80,
-        "n_iter": 2,
-    }
-    (tmp_path / "mel" / "mel_config.json").write_text(json.dumps(mel))
-    read = MelDiffusion.load_audio_diffusion(tmp_path)
-    assert read.options.mel == MEL and not read.is_conditional
-    x = torch.randn(2, 1, 8, 8)
-    with torch.no_grad():
-        assert torch.equal(read.predict_noise(x, 7, None), network.eval()(x, 7).sample)
-    assert read.generate(["any", "any"], [0, 1], steps=2).shape == (2, MEL.samples)
-    with pytest.raises(ValueError, match=r"guidance 2\.0 needs an unconditional model"):
-        read.sample(["any"], [0], guidance=2.0)
-    (tmp_path / "vqvae").mkdir()
-    with pytest.raises(ValueError, match="latent model"):
-        MelDiffusion.load_audio_diffusion(tmp_path)
-
-
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 

@@ -288,7 +288,7 @@ def write_dataset(folder: Path) -> DatasetTables:
     tables.write(folder / "rejected.parquet", REJECTED, [])
     names = ("clips", "rejected", "classes", "gallery")
     clips, rejected, classes, gallery = (folder / f"{name}.parquet" for name in names)
-    return DatasetTables("soundbox", clips, rejected, classes, synthetic_gallery=gallery)
+    return DatasetTables("soundbox", clips, rejected, classes, synthetic_galleries=[gallery])
 
 
 # ---- augmenting: the verdict ----

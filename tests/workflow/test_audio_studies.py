@@ -13,14 +13,16 @@ from project import LABELS, RATE, Project, copy_project, tone, write_clips
 
 from foley import tables
 from foley.tables.audio_studies import AUDIO_QUALITY, SYNTHETIC_CLIPS
+from tiny_audio_diffusion import write_tiny_audio_diffusion
 from tiny_clap import write_tiny_clap
+from tiny_vocoder import write_tiny_vocoder
 
 pytestmark = pytest.mark.workflow
 
 # The rules of audio.smk and diffusion.smk.
 AUDIO_RULES = {
     "split_clips", "train_generator", "generate_clips", "interpolate_clips", "train_classifier", "compare_arms",
-    "recognise_clips", "prompt_clips", "measure_clips", "measure_real_clips", "compare_generators",
+    "recognise_clips", "prompt_clips", "prompt_real_clips", "measure_clips", "measure_real_clips", "compare_generators",
     "pick_synthetic",
 }  # fmt: skip
 ARMS = ["real", "duplicates", "classic", "interpolated", "sampled"]
@@ -81,14 +83,17 @@ def test_every_generator_is_measured_beside_real_clips(audio_run: Project) -> No
         # A handful of clips of a class cannot carry a Gaussian, and the table says so.
         of_class = [r for r in rows if r["class_id"] is not None and r["metric"] == "frechet_audio_distance"]
         assert of_class and all(row["warning"] for row in of_class)
-        if generator != "real":
-            assert 0 <= overall["clap_accuracy_at_1"]["value"] <= 1
+        assert 0 <= overall["clap_accuracy_at_1"]["value"] <= 1
     shown = {
         (row["method"], row["metric"])
         for row in audio_run.table("results/scores.parquet").to_pylist()
         if row["study"] == "diffusion"
     }
-    assert {("l1", "recognition_accuracy"), ("real", "recognition_accuracy")} <= shown
+    assert {
+        (method, metric)
+        for method in ("l1", "real")
+        for metric in ("recognition_accuracy", "clap_accuracy_at_1", "map_at_10")
+    } <= shown
     assert not {metric for _, metric in shown} & {"frechet_audio_distance"}  # no bare number
 
 
@@ -98,9 +103,9 @@ def test_generated_clips_say_how_they_were_made(audio_run: Project) -> None:
         [audio_run.path(f"{made}/clips/shard={n}.parquet") for n in range(2)], SYNTHETIC_CLIPS
     ).to_pylist()
     assert Counter(row["label"] for row in sampled) == dict.fromkeys(LABELS, 4)
-    assert {(row["method"], row["generator"], row["sampler"], row["steps"]) for row in sampled} == {
-        ("sampled", "l2", "ddim", 3)
-    }
+    assert {
+        tuple(row[name] for name in ("method", "generator", "sampler", "steps", "vocoder")) for row in sampled
+    } == {("sampled", "l2", "ddim", 3, "griffin_lim")}
     assert len({row["seed"] for row in sampled}) == len(sampled)
     between = tables.read(audio_run.path(f"{made}/interpolated.parquet"), SYNTHETIC_CLIPS).to_pylist()
     train = {
@@ -112,6 +117,15 @@ def test_generated_clips_say_how_they_were_made(audio_run: Project) -> None:
     for row in between:
         assert len(set(row["sources"])) == 2 and set(row["sources"]) <= train
         assert row["round_trip_db"] > 0
+
+
+def test_no_clip_of_one_split_is_one_of_another(audio_run: Project) -> None:
+    seeds = [
+        set(audio_run.table(f"{HOME}/split={split}/generator=l2/{file}")["seed"].to_pylist())
+        for split in (*FOLDS, "random")
+        for file in ("clips/shard=0.parquet", "clips/shard=1.parquet", "interpolated.parquet")
+    ]
+    assert sum(map(len, seeds)) == len(set().union(*seeds))
 
 
 def test_no_recording_lies_on_both_sides(audio_run: Project) -> None:
@@ -176,6 +190,53 @@ def test_other_sampling_trains_no_generator(audio: Project) -> None:
     )  # fmt: skip
 
 
+def test_more_gpus_train_nothing_anew(audio: Project) -> None:
+    assert audio.planned(changes={"audio_generators": {"l1": {"gpus": 2}, "l2": {"gpus": 4}}}) == []
+
+
+def test_a_neural_vocoder_trains_nothing_anew_and_must_fit(audio: Project) -> None:
+    write_tiny_vocoder(audio.path("vocoder"), bands=16)
+    with_vocoder = {"audio_generators": {"l1": {"vocoder": {"model": "vocoder", "n_fft": 512}}}}
+    done = audio.snakemake(changes=with_vocoder)
+    assert done.returncode != 0
+    assert (
+        "hop_length: 160 (not 256); power: 1 (not 2); reference: full_scale (not clip_max). Train"
+        in done.stdout
+    )
+    mel = {"hop_length": 160, "power": 1, "reference": "full_scale"}
+    fitting = {"audio_generators": {"l1": {"options": {"mel": mel}}}}
+    clips = f"{HOME}/split=fold1/generator=l1/clips/shard=0.parquet"
+    audio.make(clips, changes=fitting)
+    changes = {
+        "audio_generators": {
+            "l1": {**fitting["audio_generators"]["l1"], **with_vocoder["audio_generators"]["l1"]}
+        }
+    }
+    assert "train_generator" not in audio.make(clips, changes=changes)
+    made = tables.read(audio.path(clips), SYNTHETIC_CLIPS)
+    assert set(made["vocoder"].to_pylist()) == {"vocoder"}
+
+
+def test_a_checkpoint_from_elsewhere_interpolates_untrained(audio: Project) -> None:
+    write_tiny_audio_diffusion(audio.path("theirs"), RATE)
+    changes = {
+        "audio_generators": {"theirs": {"kind": "audio_diffusion", "options": {"model": "theirs"}}},
+        "interpolation": {"generator": "theirs", "arms": ["real", "interpolated"], "splits": ["fold1"]},
+    }
+    planned = audio.planned("split", "generator", changes=changes)
+    assert "interpolate_clips fold1 theirs" in planned
+    assert not [job for job in planned if job.startswith(("train_generator", "generate_clips"))]
+    between = f"{HOME}/split=fold1/generator=theirs/interpolated.parquet"
+    audio.make(between, changes=changes)
+    rows = tables.read(audio.path(between), SYNTHETIC_CLIPS).to_pylist()
+    assert Counter(row["label"] for row in rows) == dict.fromkeys(LABELS, 3)
+    assert {(row["model_id"], row["guidance"]) for row in rows} == {("theirs", None)}
+    # Its files are inputs.
+    mel = audio.path("theirs/mel/mel_config.json")
+    mel.write_text(mel.read_text().replace('"n_iter": 2', '"n_iter": 3'))
+    assert "interpolate_clips fold1 theirs" in audio.planned("split", "generator", changes=changes)
+
+
 def test_an_edited_augmentation_reruns_the_classic_arm_alone(audio: Project) -> None:
     audio.append("workflow/foley/augment/spec_augment.py", "\nEDITED = True\n")
     assert audio.planned("split", "arm") == sorted(
@@ -200,7 +261,11 @@ def test_a_class_of_one_recording_has_no_pair(audio: Project) -> None:
         ({"diffusion": {"generators": ["l3"]}}, "diffusion.generators names `l3`"),
         ({"diffusion": {"probe": "smal"}}, "did you mean `small`?"),
         ({"diffusion": {"splits": ["folds1"]}}, "diffusion.splits"),
-        ({"interpolation": {"splits": ["fold9"]}}, "`fold9`"),
+        (
+            {"interpolation": {"splits": ["fold9"]}},
+            "`interpolation.splits` names `fold9`, which the dataset `mine` does not have; did you mean `fold",
+        ),
+        ({"diffusion": {"splits": ["official"]}}, "known: `fold1`, `fold2`, `fold3`, `random`"),
         ({"interpolation": {"pairs_per_class": 9}}, "every arm adds as many clips"),
         ({"audio_generators": {"l1": {"kind": "gan"}}}, "audio_generators.l1.kind"),
         ({"audio_generators": {"l1": {"options": {"lost": "l1"}}}}, "did you mean `loss`?"),
@@ -212,6 +277,26 @@ def test_a_class_of_one_recording_has_no_pair(audio: Project) -> None:
         ({"interpolation": {"augmentations": [{"kind": "mixup", "options": {"alpha": -1}}]}}, "alpha must be"),
         ({"interpolation": {"arms": ["sampled"]}}, "arms lacks `real`"),
         ({"diffusion": {"clap": {"model": "nobody/clap"}}}, "give `revision`"),
+        ({"audio_generators": {"l2": {"vocoder": {"model": "nobody/vocoder"}}}}, "give `revision`"),
+        ({"audio_generators": {"l2": {"gpus": 0}}}, "audio_generators.l2.gpus"),
+        (
+            {"audio_generators": {"theirs": {"kind": "audio_diffusion"}}, "interpolation": {"generator": "theirs"}},
+            "`audio_generators.theirs.options.model` is missing",
+        ),
+        (
+            {
+                "audio_generators": {"theirs": {"kind": "audio_diffusion", "options": {"model": "clips"}}},
+                "interpolation": {"generator": "theirs"},
+            },
+            "leave `sampled` out of `interpolation.arms`",
+        ),
+        (
+            {
+                "audio_generators": {"theirs": {"kind": "audio_diffusion", "options": {"model": "clips"}}},
+                "diffusion": {"generators": ["theirs"]},
+            },
+            "knows no classes",
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_config_is_refused_by_name(audio: Project, changes: dict, message: str) -> None:

@@ -42,6 +42,8 @@ Checksum = Annotated[
     Field(pattern=r"^(?i:md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$"),
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+# Behind a generator's id: its interpolated clips, which are measured like those of another generator.
+INTERPOLATED = ".interpolated"
 
 
 class Model(BaseModel):
@@ -309,6 +311,22 @@ class Sampling(Model):
     guidance: float | None = Field(None, ge=0, description="scale of classifier-free guidance; 1 = none")
 
 
+class NeuralVocoder(Model):
+    """HiFi-GAN in the format of transformers, and what its files don't say; left out, that is AudioLDM's.
+
+    Of SpeechT5's: log log10, floor 1e-10, f_min_hz 80, f_max_hz 7600.
+    """
+
+    model: str = Field(description="local folder or hub id")
+    revision: str | None = Field(None, description="pinned revision of a hub id")
+    subfolder: str | None = Field(None, description="folder of the hub id, such as `vocoder`")
+    log: Literal["natural", "log10"] = Field("natural", description="logarithm of the mel that it reads")
+    floor: float = Field(1e-5, gt=0, description="least value that the logarithm is taken of")
+    n_fft: int = Field(1024, ge=4, description="of the mel that it was trained on")
+    f_min_hz: float = Field(0.0, ge=0, description="of the mel that it was trained on")
+    f_max_hz: float = Field(8000.0, gt=0, description="of the mel that it was trained on")
+
+
 class AudioGenerator(Component):
     """A generator of clips, trained on the training clips of a split.
 
@@ -316,8 +334,14 @@ class AudioGenerator(Component):
     """
 
     kind: str = Field("mel_diffusion", description="generator kind")
-    seed: int = Field(0, ge=0, description="seed of the training and, with class and number, of each clip")
+    seed: int = Field(
+        0, ge=0, description="seed of the training and, with split, class and number, of each clip"
+    )
+    gpus: int = Field(1, ge=1, description="devices that train it together; the result is that of one")
     sampling: Sampling = Sampling()
+    vocoder: NeuralVocoder | None = Field(
+        None, description="what makes audio of mel images; none = Griffin-Lim, which needs no weights"
+    )
     clips_per_class: int = Field(100, ge=1, description="clips sampled from noise for each class")
     shards: int = Field(4, ge=1, le=100_000, description="parts that are sampled independently")
 
@@ -328,6 +352,12 @@ class AudioClassifier(Component):
     kind: str = Field("log_mel_cnn", description="classifier kind")
     seed: int = Field(0, ge=0, description="first seed")
     seeds: int = Field(5, ge=1, description="trainings, seeds ascending")
+    embedding: Id | None = Field(
+        None, description="of a probe: id of the pretrained embedding that it reads instead of audio"
+    )
+    augmentations: list[Component] = Field(
+        [], description="of its training clips in the study `foundation`, in their order"
+    )
 
 
 # `fold1` …, `official` (the dataset's own train, validation and test) or `random` (recordings leak, as published).
@@ -379,6 +409,9 @@ class Interpolation(Model):
     weight: Fraction = Field(0.5, description="where a clip lies between its two sources")
     steps: int = Field(50, ge=1, description="steps of the inversion and of the decoding")
     refinements: int = Field(0, ge=0, description="fixed-point iterations of each step of the inversion")
+    max_rejected: Fraction = Field(
+        0.05, description="fail when more than this part of the interpolated clips (and more than one) is silent"
+    )
     bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
     seed: int = Field(0, ge=0, description="seed of the pairs, of the duplicates and of the bootstrap")
 
@@ -391,6 +424,80 @@ class Interpolation(Model):
             raise ValueError("arms has `classic`: name its `augmentations`, or leave the arm out")
         if self.generator is None and {"interpolated", "sampled"} & set(self.arms):
             raise ValueError("arms has generated clips: name their `generator`, or leave those arms out")
+        return self
+
+
+class SyntheticSource(Model):
+    """Where synthetic clips come from: a generator, and the prompts that it is given if it takes any."""
+
+    generator: Id = Field(description="audio generator id; `<id>.interpolated` for its interpolated clips")
+    prompts: Id | None = Field(
+        None, description="prompt id, for generators that take prompts; none for one trained on the split"
+    )
+
+    @property
+    def id(self) -> str:
+        """Its name in paths and tables."""
+        return self.generator if self.prompts is None else f"{self.generator}-{self.prompts}"
+
+
+ClassFilter = Literal["none", "precision", "clap", "active"]
+
+
+class Foundation(Model):
+    """The study of prompted generators: zero-shot score, class filter, and training on real and synthetic clips."""
+
+    datasets: list[Id] = Field([], description="dataset ids")
+    splits: list[AudioSplit] = Field(
+        ["fold1"], min_length=1, description="fold<k> (its clips are held out), official or random"
+    )
+    recognisers: list[Id] = Field([], description="audio classifier ids, in the order of the report")
+    sources: list[SyntheticSource] = Field(
+        [], min_length=1, description="where synthetic clips come from, in the order of the report"
+    )
+    real_percents: list[int] = Field(
+        [100],
+        min_length=1,
+        description="parts of the real training clips that are there, %; 0 (synthetic clips alone) always is",
+    )
+    amounts: list[int] = Field([30], min_length=1, description="synthetic clips of each class, mix by mix")
+    filters: list[ClassFilter] = Field(
+        ["none", "precision"],
+        min_length=1,
+        description="which synthetic clips are used: all; those of classes with the higher precision; those that CLAP "
+        "finds nearest to their class; or as many of each class as validation says it gains by (as many in all)",
+    )
+    drop_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="part of the classes (`precision`) or of a class's clips (`clap`) that leave",
+    )
+    protocols: list[Literal["clean", "published"]] = Field(
+        ["clean"],
+        min_length=1,
+        description="`clean` chooses weights on validation clips; `published` takes the epoch that is best on the "
+        "test clips, as the source did, and is no honest figure",
+    )
+    clap: ClapReference | None = Field(None, description="CLAP, for the filter `clap`")
+    bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
+    seed: int = Field(0, ge=0, description="seed of the draws of clips and of the bootstrap")
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Foundation:
+        _all_exist("sources", [source.id for source in self.sources])
+        for name in ("real_percents", "amounts"):
+            values = getattr(self, name)
+            if sorted(set(values)) != values or values[0] < 1:
+                raise ValueError(f"{name} must be positive, ascending, each once; got {values}")
+        if self.real_percents[-1] > 100:
+            raise ValueError(f"real_percents are percentages: {self.real_percents[-1]} is above 100")
+        for name in ("filters", "protocols"):
+            _all_exist(name, getattr(self, name))
+        if "none" not in self.filters:
+            raise ValueError("filters lacks `none`, which the others are measured against")
+        if "clap" in self.filters and self.clap is None:
+            raise ValueError("filters has `clap`: give `clap`, the model that listens")
         return self
 
 
@@ -423,10 +530,16 @@ class Config(Model):
     zero_shot: ZeroShot | None = Field(None, description="the zero-shot study; null leaves it out")
     audio_splits: AudioSplits = AudioSplits()
     audio_generators: dict[Id, AudioGenerator] = Field({}, description="generators of clips by id")
+    prompts: dict[Id, Component] = Field(
+        {}, description="how generators are asked for clips of a class, by id"
+    )
     audio_classifiers: dict[Id, AudioClassifier] = Field({}, description="classifiers of clips by id")
     diffusion: Diffusion | None = Field(None, description="the study of generators; null leaves it out")
     interpolation: Interpolation | None = Field(
         None, description="the study of augmentation; null leaves it out"
+    )
+    foundation: Foundation | None = Field(
+        None, description="the study of prompted generators; null leaves it out"
     )
     report: Report = Report()
 
@@ -454,6 +567,7 @@ class Config(Model):
                 )
         self._check_diffusion()
         self._check_interpolation()
+        self._check_foundation()
         for name, embedding in self.embeddings.items():
             if embedding.feature is not None and embedding.feature not in self.features:
                 raise ValueError(unknown_name(f"embeddings.{name}.feature", embedding.feature, self.features))
@@ -485,6 +599,25 @@ class Config(Model):
                 f"interpolation.pairs_per_class is {study.pairs_per_class}, but "
                 f"audio_generators.{study.generator}.clips_per_class is {made}: every arm adds as many clips"
             )
+
+    def _check_foundation(self) -> None:
+        study = self.foundation
+        if study is None:
+            return
+        _all_exist("foundation.datasets", study.datasets, self.datasets, least=1)
+        _all_exist("foundation.splits", study.splits)
+        _all_exist("foundation.recognisers", study.recognisers, self.audio_classifiers, least=1)
+        for source in study.sources:
+            generator = source.generator.removesuffix(INTERPOLATED)
+            _all_exist("foundation.sources.generator", [generator], self.audio_generators)
+            if source.prompts is not None:
+                _all_exist("foundation.sources.prompts", [source.prompts], self.prompts)
+            made = self.audio_generators[generator].clips_per_class
+            if generator == source.generator and made < study.amounts[-1]:
+                raise ValueError(
+                    f"foundation.amounts asks for {study.amounts[-1]} clips a class, but "
+                    f"audio_generators.{generator}.clips_per_class is {made}"
+                )
 
 
 def _all_exist(key: str, names: Sequence[str], known: Iterable[str] | None = None, *, least: int = 0) -> None:

@@ -42,10 +42,12 @@ rule train_generator:
         generator=one_of(P.config.audio_generators),
     conda:
         "../../envs/torch.yaml"
-    # One core, beside other jobs; where cores would idle: --set-threads train_generator=8.
-    threads: 1
+    # One core a device, beside other jobs; where cores would idle: --set-threads train_generator=8.
+    threads: lambda wc: P.config.audio_generators[wc.generator].gpus
     resources:
-        gpu=1,
+        gpu=lambda wc: P.config.audio_generators[wc.generator].gpus,
+        # One task, however many devices: the script starts a process for each itself.
+        tasks=0,
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
         options=lambda wc: P.config.audio_generators[wc.generator].options,
@@ -61,6 +63,7 @@ rule generate_clips:
         model=rules.train_generator.output.model,
         partition=f"{AUDIO_SPLIT}/partition.parquet",
         classes=f"{CLIPS}/classes.parquet",
+        vocoder=vocoder_files,
     output:
         f"{MADE}/clips/shard={{shard}}.parquet",
     log:
@@ -82,6 +85,7 @@ rule generate_clips:
         sampling=lambda wc: P.config.audio_generators[
             wc.generator
         ].sampling.model_dump(),
+        vocoder=lambda wc: P.audio.vocoder(wc.generator),
         seed=lambda wc: P.config.audio_generators[wc.generator].seed,
         code=lambda wc: code("generate_clips", P.audio.generator_target(wc.generator)),
     script:
@@ -91,12 +95,14 @@ rule generate_clips:
 rule interpolate_clips:
     """Make clips between two training clips of a class, from different recordings."""
     input:
-        model=rules.train_generator.output.model,
+        model=generator_files,
         audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
         partition=f"{AUDIO_SPLIT}/partition.parquet",
         classes=f"{CLIPS}/classes.parquet",
+        vocoder=vocoder_files,
     output:
-        f"{MADE}/interpolated.parquet",
+        clips=f"{MADE}/interpolated.parquet",
+        rejected=f"{MADE}/interpolated-rejected.parquet",
     log:
         f"{RESULTS}/logs/interpolate_clips/dataset={{dataset}}/split={{split}}/{{generator}}.log",
     benchmark:
@@ -108,12 +114,15 @@ rule interpolate_clips:
         gpu=1,
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
-        kind=lambda wc: P.config.audio_generators[wc.generator].kind,
+        pretrained=lambda wc: P.audio.pretrained(wc.generator),
+        origin=lambda wc: P.audio.origin(wc.generator),
         clips_per_class=lambda wc: P.audio.interpolation.pairs_per_class,
         seed=lambda wc: P.audio.interpolation.seed,
         weight=lambda wc: P.audio.interpolation.weight,
         steps=lambda wc: P.audio.interpolation.steps,
         refinements=lambda wc: P.audio.interpolation.refinements,
+        max_rejected=lambda wc: P.audio.interpolation.max_rejected,
+        vocoder=lambda wc: P.audio.vocoder(wc.generator),
         code=lambda wc: code(
             "interpolate_clips", P.audio.generator_target(wc.generator)
         ),

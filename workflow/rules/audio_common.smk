@@ -1,5 +1,7 @@
 # What the rules of the audio studies share: path templates, and who reads which clips.
 
+import os
+
 AUDIO = f"{RESULTS}/audio/dataset={{dataset}}"
 AUDIO_SPLIT = f"{AUDIO}/split={{split}}"
 MADE = f"{AUDIO_SPLIT}/generator={{generator}}"
@@ -30,6 +32,24 @@ def clips_of(dataset, split, generator):
             generator=P.audio.model,
         )
     return shards_of("clips", dataset, split, generator)
+
+
+def generator_files(wildcards):
+    """What a generator is read from: the folder of its training, or a checkpoint's files (none of a hub's: its commit
+    counts)."""
+    options = P.audio.pretrained(wildcards.generator)
+    if options is None:
+        return f"{MADE}/model".format(**wildcards)
+    folder = Path(options["model"]).expanduser()
+    return sorted(str(path) for path in folder.glob("*/*") if path.is_file())
+
+
+def vocoder_files(wildcards):
+    """The files of a generator's neural vocoder; none of a hub's, whose revision counts, a parameter."""
+    vocoder = P.config.audio_generators[wildcards.generator].vocoder
+    if vocoder is None:
+        return []
+    return model_files(os.path.join(vocoder.model, vocoder.subfolder or ""))
 
 
 def made_clips(wildcards):

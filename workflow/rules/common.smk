@@ -4,6 +4,7 @@
 
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -248,6 +249,7 @@ def score_files(wildcards):
         found += judged("scores.parquet", dataset)
         found += expand(f"{AUDIO}/diffusion.parquet", dataset=dataset)
     found += expand(f"{AUDIO}/interpolation.parquet", dataset=P.audio.augmented)
+    found += expand(f"{FOUNDATION}/foundation.parquet", dataset=P.foundation.datasets)
     return found
 
 

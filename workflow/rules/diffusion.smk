@@ -73,6 +73,8 @@ rule prompt_clips:
         f"{RESULTS}/logs/prompt_clips/dataset={{dataset}}/split={{split}}/{{generator}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/prompt_clips/dataset={{dataset}}/split={{split}}/{{generator}}.tsv"
+    wildcard_constraints:
+        generator=one_of(set(P.audio.ids) - {"real"}),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -83,6 +85,31 @@ rule prompt_clips:
         code=code("prompt_clips"),
     script:
         "../scripts/prompt_clips.py"
+
+
+rule prompt_real_clips:
+    """The same of the split's real test clips: what CLAP can hear at all."""
+    input:
+        audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
+        partition=f"{AUDIO_SPLIT}/partition.parquet",
+        classes=f"{CLIPS}/classes.parquet",
+        model=lambda wc: model_files(P.audio.diffusion.clap.model),
+    output:
+        f"{AUDIO_SPLIT}/generator=real/prompted.parquet",
+    log:
+        f"{RESULTS}/logs/prompt_real_clips/dataset={{dataset}}/split={{split}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prompt_real_clips/dataset={{dataset}}/split={{split}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        clap=lambda wc: P.audio.diffusion.clap.model_dump(),
+        code=code("prompt_real_clips"),
+    script:
+        "../scripts/prompt_real_clips.py"
 
 
 rule measure_clips:
@@ -143,6 +170,11 @@ rule measure_real_clips:
         ),
         embeddings=lambda wc: f"{JUDGED}/embeddings.parquet".format(
             classifier=P.audio.probe, generator="real", **wc
+        ),
+        prompted=lambda wc: (
+            f"{AUDIO_SPLIT}/generator=real/prompted.parquet".format(**wc)
+            if P.audio.diffusion.clap
+            else []
         ),
     output:
         quality=f"{AUDIO_SPLIT}/generator=real/quality.parquet",
@@ -214,7 +246,7 @@ rule pick_synthetic:
         "../../envs/torch.yaml"
     threads: 1
     params:
-        # Each generator, and how many of the tables of clips are its own.
+        # Each generator, and how many of the tables of clips and of vectors are its own.
         generators=lambda wc: [
             [
                 generator,
@@ -223,6 +255,7 @@ rule pick_synthetic:
                     if generator == P.audio.interpolating
                     else len(P.audio.shards(generator))
                 ),
+                1,
             ]
             for generator in P.audio.shown(wc.dataset)
         ],

@@ -95,6 +95,11 @@ rule write_report:
                 for dataset in P.audio.augmented
                 for file in arms("predictions.parquet", dataset)
             ],
+            *[
+                file
+                for dataset in P.foundation.datasets
+                for file in shown_mixes(dataset)
+            ],
         ],
         clips=expand(f"{CLIPS}/clips.parquet", dataset=P.datasets),
         rejected=expand(f"{CLIPS}/rejected.parquet", dataset=P.datasets),
@@ -102,11 +107,28 @@ rule write_report:
         leaks=expand(f"{CLIPS}/leaks.parquet", dataset=P.datasets),
         manifests=expand(f"{CLIPS}/manifest.parquet", dataset=P.datasets),
         gallery=expand(rules.pick_gallery.output[0], dataset=P.datasets),
-        synthetic_gallery=expand(f"{AUDIO}/gallery.parquet", dataset=P.audio.datasets),
+        synthetic_gallery=[
+            *expand(f"{AUDIO}/gallery.parquet", dataset=P.audio.datasets),
+            *expand(f"{FOUNDATION}/gallery.parquet", dataset=P.foundation.datasets),
+        ],
         quality=[
             file
             for dataset in P.audio.judged
             for file in judged("quality.parquet", dataset)
+        ],
+        costs=expand(f"{FOUNDATION}/costs.parquet", dataset=P.foundation.datasets),
+        choices=[
+            file
+            for dataset in P.foundation.datasets
+            for file in foundation_choices(dataset)
+        ],
+        prompts=[
+            f"{PROMPTS}/prompts.parquet".format(dataset=dataset, prompts=prompts)
+            for dataset, prompts in P.foundation.prompt_sets
+        ],
+        refused=[
+            f"{PROMPTS}/rejected.parquet".format(dataset=dataset, prompts=prompts)
+            for dataset, prompts in P.foundation.prompt_sets
         ],
         missing_words=[
             file
@@ -177,8 +199,15 @@ rule write_report:
             for dataset in P.study.datasets
             for embedding, vectors, method in shown(dataset)
         ],
-        synthetic=P.audio.datasets,
-        methods=[*P.study.methods, *P.audio.ids, *P.audio.arms],
+        # Of which dataset each gallery of generated clips is.
+        synthetic=[*P.audio.datasets, *P.foundation.datasets],
+        prompts=P.foundation.prompt_sets,
+        methods=[
+            *P.study.methods,
+            *P.audio.ids,
+            *P.audio.arms,
+            *P.foundation.mix_names,
+        ],
         title=P.config.report.title,
         summary=P.summary(),
         code=code("write_report"),

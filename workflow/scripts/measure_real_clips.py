@@ -23,6 +23,7 @@ with run_job(snakemake) as job:
             for n, embedding in enumerate(params.embeddings)
         },
         probes={params.probe: ProbeTables(Path(files.recognised), Path(files.embeddings))},
+        prompted=Path(str(files.prompted)) if files.prompted else None,
         clips_per_class=params.clips_per_class,
         options=QualityOptions(draws=params.draws, seed=params.seed),
         provenance=job.provenance,

@@ -9,12 +9,12 @@ with run_job(snakemake) as job:
     from foley.report.audio_gallery import GeneratedSource, pick_synthetic
 
     files, params = snakemake.input, snakemake.params
-    clips = iter([Path(path) for path in files.synthetic])
+    clips, vectors = (iter([Path(path) for path in paths]) for paths in (files.synthetic, files.embeddings))
     pick_synthetic(
         Path(snakemake.output[0]),
         sources=[
-            GeneratedSource(generator, list(islice(clips, count)), [Path(embeddings)])
-            for (generator, count), embeddings in zip(params.generators, files.embeddings, strict=True)
+            GeneratedSource(generator, list(islice(clips, made)), list(islice(vectors, embedded)))
+            for generator, made, embedded in params.generators
         ],
         audio=[Path(path) for path in files.audio],
         clips=Path(files.clips),

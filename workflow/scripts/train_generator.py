@@ -25,5 +25,7 @@ with run_job(snakemake) as job:
         classes=Path(snakemake.input.classes),
         checkpoints=Path(snakemake.config["cache"]).expanduser(),
         facts=job.provenance,
+        # Of the leased devices each has a process; without any, one process trains on the CPU.
+        processes=max(1, min(int(snakemake.resources.gpu), torch.cuda.device_count())),
         provenance=job.provenance,
     )

@@ -5,10 +5,10 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
-    from foley.report.page import DatasetTables, MapTable, write_report
+    from foley.report.page import DatasetTables, FoundationTables, MapTable, write_report
 
     files, params = snakemake.input, snakemake.params
-    heard = dict(zip(params.synthetic, map(Path, files.synthetic_gallery), strict=True))
+    heard = list(zip(params.synthetic, map(Path, files.synthetic_gallery), strict=True))
     datasets = [
         DatasetTables(
             dataset=dataset,
@@ -20,7 +20,7 @@ with run_job(snakemake) as job:
             leaks=Path(files.leaks[number]),
             manifest=Path(files.manifests[number]),
             facts=params.facts[number],
-            synthetic_gallery=heard.get(dataset),
+            synthetic_galleries=[path for its, path in heard if its == dataset],
         )
         for number, dataset in enumerate(params.datasets)
     ]
@@ -35,6 +35,14 @@ with run_job(snakemake) as job:
         maps=[
             MapTable(tuple(title), Path(path)) for title, path in zip(params.maps, files.maps, strict=True)
         ],
+        prompted=FoundationTables(
+            costs=[Path(path) for path in files.costs],
+            choices=[Path(path) for path in files.choices],
+            prompts={
+                tuple(name): (Path(used), Path(refused))
+                for name, used, refused in zip(params.prompts, files.prompts, files.refused, strict=True)
+            },
+        ),
         published=[Path(path) for path in files.published],
         figures={name: Path(snakemake.output[name]) for name in ("leaderboard", "classes", "map")},
         methods=params.methods,

@@ -7,6 +7,8 @@ classes:
     words: [dog]                # the label's own words, the most telling one first
     synonyms: [canine, bark]    # optional
     attributes: [0.2, 0.8]      # optional, each in [0, 1], in the order above
+    banned_senses:              # optional: other meanings of the name, and words that betray each in a prompt
+      hot dog: [sausage, grill*]    # `*` at the end: any ending
 """
 
 # A wrong type in the file is wrong content, not a caller's TypeError.
@@ -24,13 +26,17 @@ import yaml
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One class. `attributes` is None, or one number in [0, 1] for each of the table's `attribute_names`."""
+    """One class. `attributes` is None, or one number in [0, 1] for each of the table's `attribute_names`.
+
+    banned_senses: other meanings of the class's name, each with the words that betray it in a text.
+    """
 
     class_id: int
     label: str
     words: tuple[str, ...]
     synonyms: tuple[str, ...]
     attributes: tuple[float, ...] | None
+    banned_senses: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,9 @@ def _read_class(entry: object, number: int, names: tuple[str, ...], path: Path) 
     where = f"{path}: class number {number}" + (f" ({label})" if isinstance(label, str) else "")
     if not isinstance(entry, dict):
         raise ValueError(f"{where}: expected keys and values such as `id: 0`, got {entry!r}")
-    _check_keys(entry, where, required=("id", "label", "words"), optional=("synonyms", "attributes"))
+    _check_keys(
+        entry, where, required=("id", "label", "words"), optional=("synonyms", "attributes", "banned_senses")
+    )
     class_id = entry["id"]
     if isinstance(class_id, bool) or not isinstance(class_id, int) or class_id < 0:
         raise ValueError(f"{where}: id must be a whole number from 0 up, got {class_id!r}")
@@ -111,7 +119,26 @@ def _read_class(entry: object, number: int, names: tuple[str, ...], path: Path) 
         words=words,
         synonyms=_strings(entry.get("synonyms") or [], f"{where}: synonyms"),
         attributes=_attributes(entry.get("attributes"), names, where),
+        banned_senses=_banned_senses(entry.get("banned_senses"), where),
     )
+
+
+def _banned_senses(senses: object, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if senses is None:
+        return ()
+    if not isinstance(senses, dict):
+        raise ValueError(f"{where}: banned_senses must name each sense and its words, got {senses!r}")
+    found = []
+    for sense, words in senses.items():
+        name = _strings([sense], f"{where}: banned_senses")[0]
+        listed = _strings(words, f"{where}: banned_senses.{name}")
+        if not listed or any(not word.rstrip("*").strip() or "*" in word[:-1] for word in listed):
+            raise ValueError(
+                f"{where}: banned_senses.{name} must list words, with `*` at the end for any ending, "
+                f"got {words!r}"
+            )
+        found.append((name, listed))
+    return tuple(found)
 
 
 def _attributes(values: object, names: tuple[str, ...], where: str) -> tuple[float, ...] | None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,6 +55,9 @@ class TrainingOptions:
     schedule: of the learning rate: ``constant``, ``cosine`` (down to zero), or ``one_cycle`` (linear warm-up over a
     fifth of the steps, then cosine down to zero).
     keep: weights of the ``last`` step, or those of the ``best`` validation accuracy. All steps are taken either way.
+    optimiser: ``adamw`` takes weight decay off the weights, ``adam`` adds it to the gradient as an L2 penalty does;
+    they are one without weight decay.
+    betas: decay of the mean of gradients and of that of their squares; ``one_cycle`` moves the first by itself.
     """
 
     steps: int = 3_100
@@ -65,6 +69,8 @@ class TrainingOptions:
     validate_every_steps: int = 62
     keep: Literal["last", "best"] = "last"
     precision: Precision = "auto"
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
         for name in ("steps", "validate_every_steps"):
@@ -76,6 +82,8 @@ class TrainingOptions:
             raise ValueError(
                 "learning_rate must be positive, weight_decay not negative, label_smoothing in [0, 1)"
             )
+        if not 0 <= min(self.betas) <= max(self.betas) < 1:
+            raise ValueError("betas must lie in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,11 @@ class ClipNetwork(nn.Module, ABC):
         super().__init__()
         self.register_buffer("mean", torch.zeros(mels))
         self.register_buffer("deviation", torch.ones(mels))
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What stands beside the saved weights: all that the network's size follows from, where options do not say."""
+        return {}
 
     @abstractmethod
     def front_end(self, waveforms: Tensor) -> Tensor:
@@ -192,6 +205,8 @@ class AudioClassifier(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type]
+    # Clips that a trained network looks at together, unless the caller says otherwise.
+    clips_at_once: ClassVar[int] = 256
 
     def __init__(self, options: Any, classes: int, seed: int) -> None:
         if classes < 2:
@@ -205,6 +220,19 @@ class AudioClassifier(ABC):
     @abstractmethod
     def build(self) -> ClipNetwork:
         """The network with its initial weights, drawn from torch's global stream."""
+
+    def rebuild(self, facts: Mapping[str, str]) -> ClipNetwork:
+        """A network for weights that were saved with these ``ClipNetwork.facts``; its own are overwritten.
+
+        Raises:
+            ValueError: the facts are of another kind of network.
+        """
+        return self.build()
+
+    def hears(self) -> tuple[int, int]:
+        """Sample rate in Hz, and the samples of a clip that reach the network."""
+        network = self.build()
+        return network.sample_rate_hz, network.window_samples
 
     def standardises(self) -> bool:
         """Whether features are scaled to mean 0 and deviation 1 in each mel band, measured on the training clips."""
@@ -248,9 +276,7 @@ class AudioClassifier(ABC):
         self.model = model
         if self.standardises():
             self._measure(model, clips)
-        optimiser = torch.optim.AdamW(  # with weight decay 0 this is Adam
-            model.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay
-        )
+        optimiser = _optimiser(model, o)
         shuffle = EndlessShuffle(self.seed, len(clips), o.batch_size)
         # Not more of a clip than its window can depend on.
         samples = min(changes.reach(model.window_samples), clips.waveforms.shape[1])
@@ -313,10 +339,11 @@ class AudioClassifier(ABC):
             ) from error
 
     @torch.inference_mode()
-    def score(self, waveforms: Tensor, sample_rate_hz: int, batch_size: int = 256) -> Tensor:
+    def score(self, waveforms: Tensor, sample_rate_hz: int, batch_size: int | None = None) -> Tensor:
         """Clips [N, T] float32 -> log-probabilities of the classes [N, C], on the CPU, in float32 arithmetic.
 
-        Where the device's memory is too small for a batch, batches are halved.
+        Batches are of ``clips_at_once`` unless ``batch_size`` says otherwise. Where the device's memory is too small
+        for a batch, batches are halved.
 
         Raises:
             ValueError: another sample rate than the network's.
@@ -327,7 +354,7 @@ class AudioClassifier(ABC):
         )
 
     @torch.inference_mode()
-    def embed(self, waveforms: Tensor, sample_rate_hz: int, batch_size: int = 256) -> Tensor:
+    def embed(self, waveforms: Tensor, sample_rate_hz: int, batch_size: int | None = None) -> Tensor:
         """Clips [N, T] float32 -> the network's last hidden layer [N, E], on the CPU; batches as in ``score``.
 
         Raises:
@@ -342,11 +369,12 @@ class AudioClassifier(ABC):
         run: Callable[[Tensor], Tensor],
         waveforms: Tensor,
         sample_rate_hz: int,
-        batch_size: int,
+        batch_size: int | None,
         width: int,
     ) -> Tensor:
         """``run`` on the features of parts of the clips, joined; [0, width] for no clips."""
         model = self.trained
+        batch_size = self.clips_at_once if batch_size is None else batch_size
         self._check_rate(sample_rate_hz, model)
         model.eval()
         done: list[Tensor] = []
@@ -367,7 +395,7 @@ class AudioClassifier(ABC):
         """Weights as safetensors, whole or not at all."""
         state = {name: value.contiguous() for name, value in self.trained.state_dict().items()}
         with atomic_file(path) as temporary:
-            save_file(state, temporary)
+            save_file(state, temporary, metadata=self.trained.facts or None)
 
     def load(self, path: Path) -> None:
         """Take the weights that a classifier of the same options and classes saved.
@@ -375,10 +403,13 @@ class AudioClassifier(ABC):
         Raises:
             ValueError: the file holds another network.
         """
-        model = self.build()
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         try:
-            model.load_state_dict(load_file(path))
-        except RuntimeError as error:
+            model = self.rebuild(facts)
+            model.load_state_dict(state)
+        except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{path} holds no `{self.name}` of {self.classes} classes with these options: {error}"
             ) from error
@@ -418,7 +449,8 @@ class AudioClassifier(ABC):
 
     def _validate(self, model: ClipNetwork, clips: LabelledClips) -> dict[str, float]:
         total, right = 0.0, 0
-        parts = (clips.waveforms.split(FRONT_END_BATCH), clips.labels.split(FRONT_END_BATCH))
+        at_once = min(FRONT_END_BATCH, self.clips_at_once)
+        parts = (clips.waveforms.split(at_once), clips.labels.split(at_once))
         for waveforms, labels in zip(*parts, strict=True):
             waveforms = waveforms[:, : model.window_samples]
             scores, wanted = model(model.features(waveforms.to(self.device))).float(), labels.to(self.device)
@@ -433,6 +465,15 @@ def steps_of_epochs(epochs: int, clips: int, batch_size: int) -> int:
     For a study that gives every arm as many steps as the published training took on the real clips.
     """
     return epochs * math.ceil(clips / batch_size)
+
+
+def _optimiser(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    """Of the parameters that are trained."""
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[options.optimiser]
+    return kind(
+        [value for value in model.parameters() if value.requires_grad],
+        lr=options.learning_rate, betas=options.betas, weight_decay=options.weight_decay,
+    )  # fmt: skip
 
 
 def _schedule(

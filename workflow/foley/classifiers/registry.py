@@ -13,4 +13,11 @@ BY_EXAMPLE = frozenset({"prototype", "softmax"})
 AUDIO_KINDS = {
     "small_cnn": "foley.classifiers.cnn:SmallCNN",
     "log_mel_cnn": "foley.classifiers.cnn:LogMelCNN",
+    "ssast": "foley.classifiers.ssast:SSAST",
+    "ast": "foley.classifiers.ast:AST",
+}
+
+# Classifiers of clips, from stored embeddings.
+EMBEDDING_KINDS = {
+    "linear_probe": "foley.classifiers.linear_probe:LinearProbe",
 }

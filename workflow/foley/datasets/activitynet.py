@@ -42,6 +42,7 @@ class ActivityNet(DatasetKind):
     """
 
     title = "ActivityNet 1.3"
+    official_splits = ()
     licence = "annotations MIT; videos under the terms of their YouTube uploads"
     citation = (
         "Caba Heilbron, Escorcia, Ghanem & Niebles 2015, ActivityNet: A Large-Scale Video Benchmark for Human "

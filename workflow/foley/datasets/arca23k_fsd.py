@@ -46,6 +46,7 @@ class ARCA23KFSD(DatasetKind):
     """`ARCA23K-FSD.ground_truth/{train,val,test}.csv` beside FSD50K's audio folders, which it shares with FSD50K."""
 
     title = "ARCA23K-FSD"
+    official_splits = ("official",)
     licence = "see LICENSE at its page; each clip CC0, CC BY, CC BY-NC or CC Sampling+, as in FSD50K"
     citation = "Iqbal et al. 2021, ARCA23K: An audio dataset for investigating open-set label noise"
     url = URL

@@ -34,6 +34,7 @@ class EmoDB(DatasetKind):
     """
 
     title = "EmoDB"
+    official_splits = tuple(f"fold{number}" for number in range(1, 11))
     licence = "CC0 1.0"
     citation = "Burkhardt, Paeschke, Rolfes, Sendlmeier & Weiss 2005, A Database of German Emotional Speech"
     url = "http://emodb.bilderbar.info/"

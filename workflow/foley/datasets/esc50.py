@@ -43,6 +43,7 @@ class ESC50(DatasetKind):
     """The published layout: `audio/` (any format soundfile reads) and `meta/esc50.csv`."""
 
     title = "ESC-50"
+    official_splits = ("fold1", "fold2", "fold3", "fold4", "fold5")
     licence = "CC BY-NC 3.0"
     tables = (TABLE,)
     url = "https://github.com/karolpiczak/ESC-50"

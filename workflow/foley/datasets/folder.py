@@ -47,6 +47,7 @@ class Folder(DatasetKind):
     """`<root>/<class>/**/<clip>`; the first folder level names the class."""
 
     title = "Folder of class sub-folders"
+    official_splits = ()
     Options = FolderOptions
     media = MEDIA
 

@@ -35,6 +35,7 @@ class FSC22(DatasetKind):
     """
 
     title = "FSC22"
+    official_splits = ()
     licence = "see its page at Kaggle; the clips are from Freesound, under Creative Commons licences"
     citation = "Bandara, Jayasundara, Ariyarathne, Meedeniya & Perera 2023, Forest Sound Classification Dataset: FSC22"
     url = "https://www.kaggle.com/datasets/irmiot22/fsc22-dataset"

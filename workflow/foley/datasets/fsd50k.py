@@ -157,6 +157,7 @@ class FSD50K(DatasetKind):
     """
 
     title = "FSD50K"
+    official_splits = ("official",)
     licence = "CC BY 4.0; each clip CC0, CC BY, CC BY-NC or CC Sampling+ (FSD50K.metadata says which)"
     citation = (
         "Fonseca, Favory, Pons, Font & Serra 2022, FSD50K: An Open Dataset of Human-Labeled Sound Events"

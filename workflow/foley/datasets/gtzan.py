@@ -88,6 +88,7 @@ class GTZAN(DatasetKind):
     """
 
     title = "GTZAN genre collection"
+    official_splits = ()
     licence = "none given; research use"
     citation = "Tzanetakis & Cook 2002, Musical genre classification of audio signals"
     url = "http://marsyas.info/downloads/datasets.html"
@@ -101,6 +102,7 @@ class GTZAN(DatasetKind):
             # Of this instance, not of the class. Copies are among the faults that the lists leave out.
             self.published_clips = 930  # type: ignore[misc]
             self.claims = frozenset({("audio", "split")})  # type: ignore[misc]
+            self.official_splits = ("official",)  # type: ignore[misc, assignment]
 
     def sources(self) -> tuple[Source, ...]:
         # The publisher's host, opihi.cs.uvic.ca, has been down since 2022 (mirdata issue 549, torchaudio pull

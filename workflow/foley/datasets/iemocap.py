@@ -42,6 +42,7 @@ class IEMOCAP(DatasetKind):
     """
 
     title = "IEMOCAP"
+    official_splits = ("fold1", "fold2", "fold3", "fold4", "fold5")
     licence = "USC release form (research use, no redistribution)"
     citation = "Busso et al. 2008, IEMOCAP: interactive emotional dyadic motion capture database"
     url = "https://sail.usc.edu/iemocap/"

@@ -92,6 +92,9 @@ class DatasetKind(ABC):
     splits: ClassVar[str | None] = None
     # How many clips the publisher counts, for the card; None where there is no such number.
     published_clips: ClassVar[int | None] = None
+    # Splits that official folds or parts make (`fold1` ..., or `official` for train and test parts); empty where clips
+    # carry none, so that folds are drawn, and None where only the data tell.
+    official_splits: ClassVar[tuple[str, ...] | None] = None
     # What the official folds or splits promise to keep apart: pairs of (audio, recording or speaker; fold or split).
     claims: ClassVar[frozenset[tuple[str, str]]] = frozenset()
     # Whether a clip may have several labels.

@@ -54,6 +54,7 @@ class RAVDESS(DatasetKind):
     """
 
     title = "RAVDESS"
+    official_splits = ("fold1", "fold2", "fold3", "fold4", "fold5")
     licence = "CC BY-NC-SA 4.0"
     citation = (
         "Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS)"

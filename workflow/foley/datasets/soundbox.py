@@ -66,6 +66,7 @@ class Soundbox(DatasetKind):
     """`<root>/<label>/<label>-r<recording>-t<take>.wav`, written by `generate`."""
 
     title = "Soundbox (synthesised)"
+    official_splits = ()
     licence = "Apache-2.0"
     Options = SoundboxOptions
     generated = True

@@ -60,6 +60,7 @@ class SpeechCommands(DatasetKind):
     """
 
     title = "Speech Commands v2"
+    official_splits = ("official",)
     licence = "CC BY 4.0"
     citation = "Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition"
     url = "https://arxiv.org/abs/1804.03209"

@@ -62,6 +62,7 @@ class TAU2019(DatasetKind):
     """
 
     title = "TAU Urban Acoustic Scenes 2019, development set"
+    official_splits = ("official",)
     licence = "Tampere University, non-commercial use only"
     citation = (
         "Mesaros, Heittola & Virtanen 2018, A multi-device dataset for urban acoustic scene classification"

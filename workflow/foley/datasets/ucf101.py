@@ -44,6 +44,7 @@ class UCF101(DatasetKind):
     """
 
     title = "UCF101"
+    official_splits = ("official",)
     licence = "none given; research use"
     citation = (
         "Soomro, Zamir & Shah 2012, UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild"

@@ -32,6 +32,7 @@ class UrbanSound8K(DatasetKind):
     """`audio/fold1/` to `audio/fold10/` (any format soundfile reads) and `metadata/UrbanSound8K.csv`."""
 
     title = "UrbanSound8K"
+    official_splits = tuple(f"fold{number}" for number in range(1, 11))
     licence = "CC BY-NC 4.0 (its read-me says 3.0)"
     citation = "Salamon, Jacoby & Bello 2014, A Dataset and Taxonomy for Urban Sound Research"
     url = "https://urbansounddataset.weebly.com/urbansound8k.html"

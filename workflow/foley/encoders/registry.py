@@ -6,5 +6,6 @@ TRAINED_KINDS = {
 
 PRETRAINED_KINDS = {
     "efficientat": "foley.encoders.efficientat:EfficientAT",
+    "pretrained_yamnet": "foley.encoders.pretrained_yamnet:PretrainedYAMNet",
     "vggish": "foley.encoders.vggish:VGGish",
 }

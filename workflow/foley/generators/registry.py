@@ -12,3 +12,18 @@ EMBEDDING_KINDS = {
 AUDIO_KINDS = {
     "mel_diffusion": "foley.generators.audio.mel_diffusion:MelDiffusion",
 }
+
+# Pretrained generators of audio that know no classes: what lies between two clips they can tell, but no clip of a class.
+UNCONDITIONAL_KINDS = {
+    "audio_diffusion": "foley.generators.audio.audio_diffusion:AudioDiffusion",
+}
+
+# Pretrained generators of audio from sentences.
+PROMPTED_KINDS = {
+    "audiogen": "foley.generators.audio.audiogen:AudioGen",
+    "audioldm": "foley.generators.audio.audioldm:AudioLDM",
+    "audioldm2": "foley.generators.audio.audioldm2:AudioLDM2",
+    "musicgen": "foley.generators.audio.musicgen:MusicGen",
+    "noise": "foley.generators.audio.noise:Noise",
+    "stable_audio": "foley.generators.audio.stable_audio:StableAudio",
+}

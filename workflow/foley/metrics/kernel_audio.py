@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from foley.metrics.by_class import check_length, everything, on_device, row_groups
-from foley.metrics.mmd import GaussianKernel, squared_mmd
+from foley.metrics.manifold import pairwise_distances
+from foley.metrics.mmd import squared_mmd
 from foley.metrics.vector_sets import Vectors, checked_pair
 
 # What kadtk multiplies by, so that values are easy to read.
@@ -74,14 +76,28 @@ def kernel_audio_distances(
         if min(len(a), len(b)) < 2:
             warning = f"{len(a)} real and {len(b)} synthetic vectors: KAD needs two of each"
         else:
-            if bandwidth is None:
-                kernel = GaussianKernel.of(x[a], most=BANDWIDTH_VECTORS)
-            else:
-                kernel = GaussianKernel(torch.tensor(bandwidth, dtype=torch.float64))
-            width = float(kernel.bandwidth)
+            width = median_distance(x[a]) if bandwidth is None else bandwidth
             if width == 0:
                 warning = "all real vectors are equal, so that there is no bandwidth"
             else:
-                value = SCALE * squared_mmd(x[a], y[b], kernel).item()
+                value = SCALE * squared_mmd(x[a], y[b], _Gaussian(width)).item()
         scores.append(KernelAudioScore(class_id, len(a), len(b), width, value, warning))
     return scores
+
+
+def median_distance(x: Tensor) -> float:
+    """Median distance between different rows of [N, D], at most ``BANDWIDTH_VECTORS`` of them; 0 if all are equal."""
+    if len(x) > BANDWIDTH_VECTORS:
+        x = x[torch.linspace(0, len(x) - 1, BANDWIDTH_VECTORS, device=x.device).long()]
+    apart = pairwise_distances(x, x)
+    above = apart[torch.ones_like(apart, dtype=torch.bool).triu_(1)]
+    above = above[above > 0]
+    return float(np.median(above.cpu().numpy())) if len(above) else 0.0
+
+
+@dataclass(frozen=True)
+class _Gaussian:
+    bandwidth: float
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return pairwise_distances(a, b).div_(self.bandwidth).square_().div_(-2).exp_()

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from foley.metrics.by_class import check_length, everything, on_device, row_groups
-from foley.metrics.vector_sets import Vectors, checked_pair, checked_vectors, distances, row_blocks
+from foley.metrics.manifold import EDGE, pairwise_distances
+from foley.metrics.vector_sets import Vectors, checked_pair, checked_vectors, row_blocks
 
 Distance = Literal["cosine", "euclidean"]
 
@@ -87,7 +88,7 @@ def nearest_vectors(
     other_groups: np.ndarray | None = None,
     device: torch.device | None = None,
 ) -> Nearest:
-    """The nearest of ``others`` [M, D] to each of ``vectors`` [N, D], block by block.
+    """The nearest of ``others`` [M, D] to each of ``vectors`` [N, D], block by block; of equal ones the first.
 
     Args:
         groups, other_groups: [N] and [M]; vectors of one group are not held against each other.
@@ -108,12 +109,15 @@ def nearest_vectors(
         mine, theirs = (torch.from_numpy(g).to(x.device) for g in (both[: len(x)], both[len(x) :]))
     found, rows = [], []
     for block in row_blocks(x, y):
-        apart = distances(x[block], y)
+        apart = pairwise_distances(x[block], y)
         if mine is not None and theirs is not None:
             apart.masked_fill_(mine[block, None] == theirs, torch.inf)
-        least = apart.min(dim=1)
-        found.append(least.values)
-        rows.append(least.indices)
+        least = apart.amin(dim=1)
+        first = (apart <= least[:, None] * (1 + EDGE)).to(torch.uint8).argmax(dim=1)
+        # From the difference, to all digits.
+        exact = (x[block] - y[first]).norm(dim=1)
+        found.append(torch.where(torch.isinf(least), least, exact))
+        rows.append(first)
     nearest = torch.cat(found)
     if distance == "cosine":
         nearest = nearest.square() / 2  # of unit vectors: 1 - cos, exactly 0 for equal ones

@@ -23,6 +23,7 @@ from foley.options import ConfigError, did_you_mean
 from foley.plan.audio import AudioPlan
 from foley.plan.components import check_options, need_file, target
 from foley.plan.data import DataPlan
+from foley.plan.foundation import FoundationPlan
 
 # Splits become parts of paths, and the score table keeps `mean` for the mean over them.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -70,14 +71,15 @@ class Plan:
         self.resources = resources
         self.cache = Path(self.config.cache)
         study, shown = self.config.zero_shot, self.config.report.datasets
-        audio = (self.config.diffusion, self.config.interpolation)
+        audio = (self.config.diffusion, self.config.interpolation, self.config.foundation)
         wanted = [*(study.datasets if study else []), *shown]
         wanted += [dataset for part in audio if part is not None for dataset in part.datasets]
         vectors = study.class_vectors if study else []
         self.data = DataPlan(self.config, resources, wanted, vectors, trust_cache=trust_cache)
         self._check()
         self.audio = AudioPlan(self.config, self.data)
-        for embedding in self.audio.embeddings:
+        self.foundation = FoundationPlan(self.config, self.data, self.audio)
+        for embedding in dict.fromkeys([*self.audio.embeddings, *self.foundation.embeddings]):
             self._check_embedding(embedding)
 
     @property
@@ -88,7 +90,7 @@ class Plan:
     @property
     def has_studies(self) -> bool:
         """Whether any study runs; the page may show data alone."""
-        return bool(self.study.datasets or self.audio.datasets)
+        return bool(self.study.datasets or self.audio.datasets or self.foundation.datasets)
 
     # The zero-shot study
 
@@ -261,10 +263,17 @@ class Plan:
                 for m in study.methods
             },
             **({"seeds": self.seeds} if study.datasets else {}),
-            **self.audio.summary(),
+            **self._clip_studies(),
             "results": self.config.results,
             "left_out": dict(self.data.left_out),
         }
+
+    def _clip_studies(self) -> dict[str, Any]:
+        """What the studies of clips say of themselves; they share generators and classifiers."""
+        found = self.audio.summary()
+        for key, value in self.foundation.summary().items():
+            found[key] = {**found.get(key, {}), **value}
+        return found
 
     # Checks
 
@@ -273,7 +282,7 @@ class Plan:
         if not self.datasets and not self.data.left_out:
             raise ConfigError(
                 "config: nothing to do: name datasets in `zero_shot.datasets`, `diffusion.datasets`, "
-                "`interpolation.datasets` or `report.datasets`"
+                "`interpolation.datasets`, `foundation.datasets` or `report.datasets`"
             )
         if not self.datasets:
             reasons = "; ".join(f"{dataset}: {reason}" for dataset, reason in self.data.left_out.items())

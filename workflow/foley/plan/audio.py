@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,15 @@ from foley.augment.registry import KINDS as AUGMENTATION_KINDS
 from foley.classifiers.registry import AUDIO_KINDS as CLASSIFIER_KINDS
 from foley.config import Config, Diffusion, Interpolation
 from foley.encoders.registry import PRETRAINED_KINDS
-from foley.generators.registry import AUDIO_KINDS as GENERATOR_KINDS
-from foley.options import ConfigError
+from foley.generators.audio.published import pinned
+from foley.generators.registry import AUDIO_KINDS as TRAINED_KINDS
+from foley.generators.registry import UNCONDITIONAL_KINDS
+from foley.options import ConfigError, did_you_mean, parse_options
 from foley.plan.components import check_options, target
 from foley.plan.data import DataPlan
+from foley.runtime.code import code_hash, load, module_file
 
+GENERATOR_KINDS = TRAINED_KINDS | UNCONDITIONAL_KINDS
 # The arm whose classifiers know real clips alone; they judge generated ones.
 REAL = "real"
 # Arms that need clips of a generator.
@@ -75,6 +81,25 @@ class AudioPlan:
     def generator_target(self, generator: str) -> str:
         kind = self.config.audio_generators[generator].kind
         return target(GENERATOR_KINDS, kind, f"audio_generators.{generator}.kind")
+
+    def pretrained(self, generator: str) -> dict[str, Any] | None:
+        """Options of a checkpoint from elsewhere; None for a generator that is trained on the split."""
+        entry = self.config.audio_generators[generator]
+        return entry.options if entry.kind in UNCONDITIONAL_KINDS else None
+
+    def origin(self, generator: str) -> list[str | None]:
+        """What tables say of a generator's weights: the kind of one trained here, else model and commit."""
+        options = self.pretrained(generator)
+        if options is None:
+            return [self.config.audio_generators[generator].kind, None]
+        model = options["model"]
+        here = Path(model).expanduser().is_dir()
+        return [model, None if here else pinned(model, options.get("revision"))]
+
+    def vocoder(self, generator: str) -> dict[str, Any] | None:
+        """A generator's neural vocoder; None = Griffin-Lim."""
+        entry = self.config.audio_generators[generator].vocoder
+        return None if entry is None else entry.model_dump()
 
     def shards(self, generator: str) -> range:
         """Parts in which a generator's clips are sampled."""
@@ -188,6 +213,25 @@ class AudioPlan:
         """Pretrained embeddings that generated clips are judged in."""
         return list(self.diffusion.embeddings) if self.diffusion is not None and self.judged else []
 
+    def known_splits(self, dataset: str) -> list[str] | None:
+        """The splits of a dataset; None where its kind leaves it to the data, so that only the job can tell."""
+        official = self.data.kind(dataset).official_splits
+        if official is None:
+            return None
+        drawn = [f"fold{number}" for number in range(1, self.config.audio_splits.folds + 1)]
+        return [*(official or drawn), "random"]
+
+    def check_splits(self, key: str, splits: Sequence[str], datasets: Sequence[str]) -> None:
+        """Raise ConfigError where ``key`` names a split that one of its datasets does not have."""
+        for dataset in datasets:
+            known = self.known_splits(dataset)
+            for split in splits:
+                if known is not None and split not in known:
+                    raise ConfigError(
+                        f"config: `{key}` names `{split}`, which the dataset `{dataset}` does not have; "
+                        f"{did_you_mean(split, known)}"
+                    )
+
     def split_settings(self, split: str) -> dict[str, Any]:
         """How clips are split; only what concerns this split, so that nothing else reruns it."""
         other = "folds" if split == "random" else "test_fraction"
@@ -224,6 +268,9 @@ class AudioPlan:
                         f"config: `{key}.datasets` names `{dataset}`, whose clips have several labels each; "
                         f"the study `{key}` needs one label a clip"
                     )
+        for key, study in (("diffusion", self.diffusion), ("interpolation", self.interpolation)):
+            if study is not None:
+                self.check_splits(f"{key}.splits", study.splits, self._present(study))
         for generator in self.config.audio_generators:
             if generator == REAL or generator.endswith(INTERPOLATED):
                 raise ConfigError(
@@ -240,6 +287,8 @@ class AudioPlan:
                         f"`audio_generators.{generator}.sampling.{SAMPLING[option]}`"
                     )
             check_options(self.generator_target(generator), options, where, Path(self.config.cache))
+            self._check_pretrained(generator)
+            self._check_vocoder(generator)
         for classifier in self._classifiers():
             options = self.config.audio_classifiers[classifier].options
             where = f"audio_classifiers.{classifier}.options"
@@ -254,6 +303,72 @@ class AudioPlan:
                     "another study; name pretrained ones, or none: the probe's own embedding is always measured"
                 )
         self._check_clap()
+
+    def _check_pretrained(self, generator: str) -> None:
+        """A checkpoint from elsewhere has a place, and is asked for no clip of a class."""
+        options = self.pretrained(generator)
+        if options is None:
+            return
+        kind = self.config.audio_generators[generator].kind
+        if "model" not in options:
+            raise ConfigError(
+                f"config: `audio_generators.{generator}.options.model` is missing: a folder or a hub id"
+            )
+        told = f"`{generator}`, whose kind `{kind}` knows no classes: it has no clips of a class to give"
+        if self.diffusion is not None and self.judged and generator in self.diffusion.generators:
+            raise ConfigError(f"config: `diffusion.generators` names {told}; leave it out")
+        study = self.interpolation
+        if study is not None and study.generator == generator and "sampled" in study.arms:
+            raise ConfigError(
+                f"config: `interpolation.generator` is {told}, only what lies between two; leave `sampled` out of "
+                "`interpolation.arms`"
+            )
+
+    def _check_vocoder(self, generator: str) -> None:
+        """A neural vocoder reads the mel images that the generator makes; of a hub's, only the commit is seen here."""
+        entry = self.config.audio_generators[generator]
+        vocoder, where = entry.vocoder, f"audio_generators.{generator}.vocoder"
+        if vocoder is None:
+            return
+        folder = Path(vocoder.model).expanduser()
+        if not folder.is_dir():
+            try:
+                pinned(vocoder.model, vocoder.revision)
+            except ValueError as error:
+                raise ConfigError(f"config: `{where}`: {error}") from None
+            return
+        file = folder / (vocoder.subfolder or "") / "config.json"
+        if not file.is_file():
+            raise ConfigError(f"config: `{where}.model`: no vocoder there, {file} is missing")
+        # Mel options are those of a module that imports torch: the answer is kept, as `check_options` keeps its own.
+        component, text = self.generator_target(generator), file.read_text(encoding="utf-8")
+        code = module_file("foley.generators.audio.hifi_gan")
+        assert code is not None
+        facts = json.dumps(
+            [component, entry.options, vocoder.model_dump(), text, code_hash(code)], sort_keys=True
+        )
+        mark = Path(self.config.cache) / "checked" / hashlib.sha256(facts.encode()).hexdigest()[:24]
+        if mark.is_file():
+            return
+        from foley.generators.audio.hifi_gan import vocoder_differences, vocoder_mismatch
+
+        kind: Any = load(component)
+        options = parse_options(kind.Options, entry.options, f"audio_generators.{generator}.options")
+        if not hasattr(options, "mel"):
+            raise ConfigError(
+                f"config: `{where}`: a generator of kind `{entry.kind}` has mel images of its own; leave it out"
+            )
+        try:
+            differences = vocoder_differences(
+                json.loads(text), options.mel, n_fft=vocoder.n_fft, f_min_hz=vocoder.f_min_hz,
+                f_max_hz=vocoder.f_max_hz,
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"config: `{where}.model`: {file} describes no HiFi-GAN: {error!r}") from None
+        if differences:
+            raise ConfigError(f"config: `{where}`: {vocoder_mismatch(vocoder.model, differences)}")
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
 
     def _generators(self) -> Sequence[str]:
         named = list(self.diffusion.generators) if self.diffusion is not None and self.judged else []

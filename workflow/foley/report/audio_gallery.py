@@ -32,7 +32,7 @@ class GeneratedSource:
         generator: Id in the config.
         clips: SYNTHETIC_CLIPS: sampled ones, interpolated ones, in any number of tables.
         embeddings: Tables with the vectors of those clips and of the training clips, from one encoder:
-            PROBE_EMBEDDINGS, or EMBEDDINGS of both, whose windows are averaged.
+            PROBE_EMBEDDINGS, or EMBEDDINGS of both, whose windows are averaged. None: nothing says what is near.
     """
 
     generator: str
@@ -101,13 +101,14 @@ def pick_synthetic(
                 f"generator {source.generator}: clip id {doubled[0]!r} is also that of another clip; give generated "
                 "clips ids of their own"
             )
-        near = _nearest(source, picks, training)
+        near = _nearest(source, picks, training) if source.embeddings else {}
         media |= _media(source.clips, {pick["clip_id"] for pick in picks}, max_duration_s)
         for pick in picks:
-            found = near[pick["clip_id"]]
             labels.setdefault(pick["class_id"], pick["label"])
-            beside[pick["class_id"], found.clip_id].append((pick["clip_id"], found))
-            note = f"{_how(pick)}. {_nearest_is(found.clip_id)}{_distance(found, pick['sources'] or ())}"
+            note = _how(pick)
+            if found := near.get(pick["clip_id"]):
+                beside[pick["class_id"], found.clip_id].append((pick["clip_id"], found))
+                note += f". {_nearest_is(found.clip_id)}{_distance(found, pick['sources'] or ())}"
             rows.append(_row(pick["class_id"], pick["label"], pick["clip_id"], "synthetic", note))
     media |= _media(audio, {clip_id for _, clip_id in beside}, max_duration_s)
     for (class_id, clip_id), of in beside.items():

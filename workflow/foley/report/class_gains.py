@@ -35,13 +35,24 @@ def class_panels(
             systems = book.systems(study, dataset, ["recall", "precision"])
             # References have no variant of their own with methods in it.
             for variant in dict.fromkeys(s.variant for s in systems if s.method not in REFERENCES):
-                chosen = [system for system in systems if system.variant == variant]
+                chosen = [
+                    system
+                    for system in systems
+                    if system.variant == variant and _is_shown(system.method, study)
+                ]
+                if not chosen:
+                    continue
                 panel, drawn = _class_panel(
                     book, study, dataset, variant, splits, chosen, labels.get(dataset, {})
                 )
                 panels.append(panel)
                 svgs += drawn
     return panels, svgs
+
+
+def _is_shown(method: str, study: str) -> bool:
+    judged = words(study).judged
+    return not judged or method in (*judged, *REFERENCES, words(study).baseline)
 
 
 def _class_panel(

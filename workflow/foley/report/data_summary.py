@@ -41,7 +41,7 @@ class DatasetTables:
     leaks: Path | None = None
     manifest: Path | None = None
     facts: Mapping[str, Any] | None = None
-    synthetic_gallery: Path | None = None  # GALLERY of generated clips, see `pick_synthetic`
+    synthetic_galleries: Sequence[Path] = ()  # GALLERY of generated clips, see `pick_synthetic`
 
 
 @dataclass(frozen=True)

@@ -24,20 +24,21 @@ from foley.report.class_vectors import class_vectors
 from foley.report.confusion import Confusion, read_confusions
 from foley.report.data_summary import DatasetTables, DataSummary, summarise
 from foley.report.dataset_card import WHAT_NAMES, check_text, completeness, seconds
+from foley.report.foundation import FoundationTables, foundation
 from foley.report.how_made import data_queries, flatten, queries, versions
 from foley.report.leaderboard import boards, overviews, read_published
 from foley.report.learning_curves import learning_curves
 from foley.report.scores import ScoreBook, System
 from foley.report.sections import marked_up
 from foley.report.spread import spread
-from foley.report.study_words import ARMS, words
+from foley.report.study_words import ARMS, CHOSEN, words
 from foley.report.synthetic_quality import synthetic_quality
 from foley.report.values import percent, points, where
 from foley.report.verdict import Finding, Verdict, verdicts
 from foley.report.who_wins import who_wins
 from foley.tables.report import EMBEDDING_MAP, GALLERY
 
-__all__ = ["TEMPLATES", "DatasetTables", "MapTable", "write_report"]
+__all__ = ["TEMPLATES", "DatasetTables", "FoundationTables", "MapTable", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = ("leaderboard", "classes", "map")
@@ -64,6 +65,7 @@ def write_report(
     predictions: Sequence[Path] = (),
     quality: Sequence[Path] = (),
     maps: Sequence[MapTable] = (),
+    prompted: FoundationTables | None = None,
     published: Sequence[Path] = (),
     figures: Mapping[str, Path] | None = None,
     methods: Sequence[str] = (),
@@ -81,6 +83,7 @@ def write_report(
         predictions: PREDICTIONS tables, for the confusion matrices.
         quality: AUDIO_QUALITY tables of generated clips, for what scores leave out: values per class, warnings.
         maps: Embedding maps, in the order to show them.
+        prompted: Costs, choices and prompts of the study of prompted generators.
         published: YAML files with published figures (see `read_published`).
         figures: Where to write ``leaderboard``, ``classes`` and ``map`` as SVG; absent ones are not written.
         methods: Methods and generators in the order of the config.
@@ -93,7 +96,7 @@ def write_report(
     unknown = set(figures or {}) - set(FIGURES)
     if unknown:
         raise ValueError(f"no figures called {sorted(unknown)}; there are {list(FIGURES)}")
-    book = ScoreBook(scores, [*methods, *ARMS], [d.dataset for d in datasets])
+    book = ScoreBook(scores, [*dict.fromkeys([*methods, *ARMS, CHOSEN])], [d.dataset for d in datasets])
     literature = read_published(published)
     summaries = [summarise(dataset) for dataset in datasets]
     labels = {summary.dataset: summary.labels for summary in summaries}
@@ -109,9 +112,10 @@ def write_report(
         spread(book),
         synthetic_quality(book),
         audio_quality(book, quality, literature, labels),
+        foundation(book, prompted or FoundationTables()),
         class_vectors(book),
     ]
-    galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_gallery]
+    galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_galleries]
     settings = dict(config_summary)
     left_out = {str(name): str(reason) for name, reason in (settings.pop(_LEFT_OUT, None) or {}).items()}
 
@@ -324,7 +328,7 @@ def _map_panels(maps: Sequence[MapTable]) -> tuple[list[dict[str, Any]], list[st
 
 def _gallery_context(dataset: DatasetTables) -> dict[str, Any]:
     classes: dict[int, dict[str, Any]] = {}
-    files = [path for path in (dataset.gallery, dataset.synthetic_gallery) if path is not None]
+    files = [path for path in (dataset.gallery, *dataset.synthetic_galleries) if path is not None]
     for row in tables.read(files, GALLERY).to_pylist():
         entry = classes.setdefault(row["class_id"], {"label": row["label"], "clips": []})
         entry["clips"].append(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ZERO_SHOT, INTERPOLATION, DIFFUSION = "zero_shot", "interpolation", "diffusion"
+ZERO_SHOT, INTERPOLATION, DIFFUSION, FOUNDATION = "zero_shot", "interpolation", "diffusion", "foundation"
 # Arms of `interpolation`, as the page orders them: the baseline, the controls, then generated clips.
 ARMS = ("real", "duplicates", "classic", "interpolated", "sampled")
+# The mix that validation clips chose in each split of `foundation`.
+CHOSEN = "chosen"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class StudyWords:
         accuracy, macro: Titles of the tables of accuracy.
         caption: Of the figures of accuracy.
         overview: What the table of all datasets shows.
+        judged: The methods that the verdict is about; none named = all. Where a study tries many things, this is what
+            clips that are not tested chose among them.
+        baseline: What the judged methods are held against.
         controls: Methods whose gains a reader needs for comparison, though nothing in them was generated.
         leaky: Splits that put clips of one recording into training and test; no mean is over them.
         same_classes: Whether all splits test the same classes, so that a class has a mean over splits.
@@ -33,6 +38,8 @@ class StudyWords:
     macro: str = "Conventional setting, every class weighted equally, accuracy in %"
     caption: str = "Accuracy on unseen classes, in %"
     overview: str = "accuracy on unseen classes, in %"
+    judged: tuple[str, ...] = ()
+    baseline: str = "real"
     controls: tuple[str, ...] = ()
     leaky: frozenset[str] = frozenset()
     same_classes: bool = False
@@ -49,6 +56,18 @@ _WORDS = {
         caption="Accuracy on real test clips, in %",
         overview="accuracy on real test clips, in %",
         controls=("duplicates", "classic"),
+        leaky=frozenset({"random"}),
+        same_classes=True,
+    ),
+    FOUNDATION: StudyWords(
+        subject="Training on the synthetic clips that validation clips chose, beside real ones,",
+        listed="Every recogniser and part of the real clips",
+        trained="generators and the recognisers of each mix",
+        accuracy="Accuracy on real test clips, in %",
+        macro="Accuracy on real test clips, every class weighted equally, in %",
+        caption="Accuracy on real test clips, in %",
+        overview="accuracy on real test clips, in %",
+        judged=(CHOSEN,),
         leaky=frozenset({"random"}),
         same_classes=True,
     ),

@@ -60,7 +60,8 @@ def verdicts(book: ScoreBook) -> list[Verdict]:
     found = []
     for study in book.studies():
         for dataset in book.datasets(study):
-            every = _findings(book, study, dataset)
+            judged = words(study).judged
+            every = [f for f in _findings(book, study, dataset) if not judged or f.system.method in judged]
             controls = [f for f in every if f.system.method in words(study).controls]
             findings = [f for f in every if f not in controls]
             if findings:

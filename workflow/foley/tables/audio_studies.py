@@ -36,8 +36,16 @@ SYNTHETIC_CLIPS = TableKind(
         "sampler": (TEXT, "sampler, or null"),
         "steps": (INT32, "sampling steps, or null"),
         "guidance": (FLOAT32, "scale of classifier-free guidance, or null"),
+        "vocoder": (TEXT, "what made audio of mel images: griffin_lim, or a model; null for other generators"),
         "seed": (INT64, "seed of the clip: with the model it reproduces the clip"),
         "candidate_rank": (INT32, "place among the candidates of one prompt, from 0, or null"),
+        "candidates": (INT32, "how many were drawn and ranked, or null"),
+        "candidate_score": (FLOAT32, "what they were ranked by: similarity to the prompt, or null"),
+        "attempts": (INT32, "draws until one was neither silent nor clipped nor broken, or null"),
+        "channels": (INT32, "channels that the generator made, of which this is the mean, or null"),
+        "peak": (FLOAT32, "largest sample as generated, full scale = 1; more is cut off in the stored audio"),
+        "rms_db": (FLOAT32, "root mean square as generated, dB of full scale, or null"),
+        "loudness_lufs": (FLOAT32, "loudness as generated (ITU-R BS.1770-4), or null where it has none"),
         "round_trip_db": (
             FLOAT32,
             "interpolated: mean error of its sources' mel after inversion and decoding, dB",
@@ -51,6 +59,48 @@ SYNTHETIC_CLIPS = TableKind(
     },
     ("clip_id",),
     frozenset({"clip_id", "class_id", "label", "generator", "method", "seed", "sample_rate_hz", "audio"}),
+)
+
+REJECTED_SYNTHETIC = TableKind(
+    "rejected_synthetic",
+    "Generated clips that were refused, each with the reason. Of interpolated ones another took its place; a prompted "
+    "one had its attempts, and its place stays empty.",
+    {
+        "clip_id": (TEXT, "id that the clip would have had"),
+        "class_id": (INT32, "class that was asked for"),
+        "label": (TEXT, "its name"),
+        "generator": (TEXT, "generator id in the config"),
+        "method": (TEXT, "interpolated or prompted"),
+        "sources": (TEXTS, "real clips that it was made from; empty for prompted ones"),
+        "prompt_id": (TEXT, "id of the prompt, or null"),
+        "prompt": (TEXT, "text of the prompt, or null"),
+        "attempts": (INT32, "draws, or null"),
+        "seed": (INT64, "seed of the clip, of the last draw"),
+        "reason": (TEXT, "silent, clipped or not_finite"),
+        "detail": (TEXT, "what was seen"),
+    },
+    ("clip_id", "seed"),
+    frozenset({"clip_id", "class_id", "label", "generator", "method", "seed", "reason", "detail"}),
+)
+
+GENERATION_COST = TableKind(
+    "generation_cost",
+    "What the clips of a shard took, attempts and interrupted runs included; one row per device. Measured, so unlike "
+    "other tables it differs from run to run.",
+    {
+        "device": (TEXT, "name of the GPU, or cpu"),
+        "generator": (TEXT, "generator id in the config"),
+        "prompts": (TEXT, "prompts id in the config"),
+        "model_id": (TEXT, "hub id or folder of the model, or its kind"),
+        "precision": (TEXT, "type of number that it computed in"),
+        "clips": (INT64, "clips that were kept"),
+        "rejected": (INT64, "clips that were refused after all attempts"),
+        "drawn": (INT64, "clips that were drawn in all: attempts and candidates"),
+        "audio_s": (FLOAT64, "seconds of audio that were kept"),
+        "seconds": (FLOAT64, "seconds of generating, without loading the model"),
+        "peak_memory_bytes": (INT64, "most device memory that was in use in this run, or null"),
+    },
+    ("device",),
 )
 
 RECOGNISED = TableKind(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -86,7 +85,9 @@ class MelOptions:
 
 
 class Vocoder(Protocol):
-    """Mel -> audio."""
+    """Mel -> audio; ``name`` is what tables call it."""
+
+    name: str
 
     def __call__(self, mel: Tensor, seeds: Sequence[int]) -> Tensor:
         """Mel in linear units [N, n_mels, frames] -> audio [N, samples]; a clip depends on its mel and seed alone."""
@@ -284,6 +285,8 @@ class GriffinLim:
     The initial phases are drawn clip by clip, so a clip does not depend on its batch.
     """
 
+    name = "griffin_lim"
+
     def __init__(self, transform: MelTransform) -> None:
         self.transform = transform
 
@@ -309,71 +312,3 @@ class GriffinLim:
     def _inverse(self, spectrum: Tensor) -> Tensor:
         o = self.transform.options
         return torch.istft(spectrum, o.n_fft, o.hop_length, window=self.transform.window, length=o.samples)
-
-
-# What AudioLDM's HiFi-GAN was trained on (its vocoder config: 16 kHz, 64 bands up to 8 kHz, n_fft 1024, hop 160);
-# 1,024 frames are 10.23 s.
-AUDIOLDM_MEL = MelOptions(
-    sample_rate_hz=16_000,
-    n_fft=1024,
-    hop_length=160,
-    frames=1024,
-    f_max_hz=8000.0,
-    power=1,
-    top_db=100.0,
-    reference="full_scale",
-)
-
-
-class HifiGan:
-    """A neural vocoder: ``SpeechT5HifiGan`` of transformers, with weights in a local folder.
-
-    Such vocoders take the logarithm of a magnitude mel: natural for AudioLDM's, base 10 for SpeechT5's. AudioLDM's was
-    trained on frames without padding, half a hop from ours.
-
-    Raises:
-        FileNotFoundError: the folder has no weights or config.
-        ValueError: the vocoder was made for other mel parameters than ``options``.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        options: MelOptions,
-        *,
-        log: Literal["natural", "log10"] = "natural",
-        floor: float = 1e-5,
-    ) -> None:
-        if log not in ("natural", "log10"):
-            raise ValueError(f"log must be `natural` or `log10`, not {log!r}")
-        folder = Path(folder)
-        weights = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
-        if not (folder / "config.json").is_file() or not any(path.is_file() for path in weights):
-            raise FileNotFoundError(
-                f"no vocoder in {folder}: it needs config.json and model.safetensors or pytorch_model.bin, for "
-                "example the folder `vocoder` of cvssp/audioldm"
-            )
-        from transformers import SpeechT5HifiGan
-
-        network = SpeechT5HifiGan.from_pretrained(folder, local_files_only=True)
-        config = network.config
-        for what, ours, theirs in (
-            ("sample_rate_hz", options.sample_rate_hz, config.sampling_rate),
-            ("n_mels", options.n_mels, config.model_in_dim),
-            ("hop_length", options.hop_length, int(np.prod(config.upsample_rates))),
-            ("power", options.power, 1),
-            ("reference", options.reference, "full_scale"),
-        ):
-            if ours != theirs:
-                raise ValueError(
-                    f"the vocoder in {folder} needs mel images with {what} {theirs}, but they have {ours}; train "
-                    "the diffusion model on the vocoder's parameters, or take Griffin-Lim"
-                )
-        self.network = network.eval().requires_grad_(False)
-        self.options, self.floor = options, floor
-        self.log = torch.log if log == "natural" else torch.log10
-
-    def __call__(self, mel: Tensor, seeds: Sequence[int]) -> Tensor:
-        network = self.network.to(mel.device)
-        audio = network(self.log(mel.clamp_min(self.floor)).transpose(1, 2))
-        return audio.reshape(len(mel), -1)[:, : self.options.samples]

@@ -5,6 +5,10 @@ embedding added to the time embedding, DDPM with 1,000 steps (Ho et al. 2020), A
 schedule with 500 warm-up steps, batch 16, 100 epochs, EMA. Weight decay, gradient clipping and the EMA's warm-up are
 those of the audio-diffusion trainer. Not published: the class is left out of one training clip in ten, so that
 samples can be guided (Ho & Salimans 2022); a guidance scale of 1 is the plain conditional model.
+
+In several processes (``foley.training.processes``) each takes its share of every batch; gradients are added up once all
+have theirs, so that one that ran out of memory may cut its share into more parts than the others. Batches and noise are
+those of one process, so the weights are as well, up to rounding (with ``dropout``, each draws its own).
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from foley.runtime.seeds import SeedStreams, derive
 from foley.tables import atomic_file
 from foley.training.checkpoint import Checkpoint
 from foley.training.loop import History, NonFiniteLoss, Precision, autocast_dtype, choose_device, fit
+from foley.training.processes import current
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,8 @@ class MelDiffusionOptions:
         ema_decay: greatest decay of the moving average of weights; 0 keeps the last weights.
         ema_power: its decay at step n is 1 - n^-power until then (n from 1).
         class_dropout: share of training clips whose class is withheld; 0 leaves no unconditional model to guide by.
-        accumulation: parts that a batch is cut into, one after the other, to save memory.
+        batch_size: clips of a step, of all processes together.
+        accumulation: parts that a process cuts its share of a batch into, one after the other, to save memory.
         compile_network: ``torch.compile`` the network (worth it on CUDA and for long trainings only).
         guidance: scale of classifier-free guidance; 1 is the conditional model.
         sampling_steps: of ``ddim`` and ``dpm_solver``; ``ddpm`` takes all ``train_steps``.
@@ -246,7 +252,10 @@ class WarmUpAndAverage:
 
 @dataclass
 class _Batch:
+    """What a process has of a batch of ``size`` clips: row numbers, and of each its step, noise and class number."""
+
     number: int
+    size: int
     rows: Tensor
     steps: Tensor
     noise: Tensor
@@ -342,8 +351,9 @@ class MelDiffusion:
         )
         forward = torch.compile(network) if o.compile_network else network
         autocast = autocast_dtype(o.precision, self.device)
-        any_parameter = next(network.parameters())
+        parameters = list(network.parameters())
         parts = o.accumulation
+        group = current()
         # The first batch of the epoch whose loss is not finite; on the device, so that nothing waits for it.
         never = torch.iinfo(torch.int64).max
         first_bad = torch.full((), never, device=self.device)
@@ -352,6 +362,9 @@ class MelDiffusion:
         def batches(epoch: int) -> Iterator[_Batch]:
             nonlocal now
             first_bad.fill_(never)
+            if group.size > 1:
+                # What the network itself draws (dropout), or all would leave out the same cells.
+                torch.manual_seed(derive(self.seed, self.name, "epoch", epoch, "process", group.rank))
             streams = SeedStreams([self.seed], self.name, "epoch", epoch)
             for number, rows in enumerate(streams.permutations(len(images))[0].split(o.batch_size)):
                 count = len(rows)
@@ -362,8 +375,11 @@ class MelDiffusion:
                 withheld = streams.uniform(count)[0] < o.class_dropout
                 wanted = torch.where(withheld, len(class_ids), labels[rows])
                 now = epoch, number
-                device_side = (t.to(self.device, non_blocking=True) for t in (rows, steps, noise, wanted))
-                yield _Batch(number, *device_side)
+                own = group.share(count)
+                device_side = (
+                    t[own].to(self.device, non_blocking=True) for t in (rows, steps, noise, wanted)
+                )
+                yield _Batch(number, count, *device_side)
 
         def part_of_loss(batch: _Batch, part: slice) -> Tensor:
             noise, steps = batch.noise[part], batch.steps[part]
@@ -372,7 +388,7 @@ class MelDiffusion:
             wanted = noise if o.prediction == "noise" else scheduler.get_velocity(clean, noise, steps)
             predicted = forward(noisy, steps, class_labels=batch.labels[part]).sample.float()
             distance = functional.l1_loss if o.loss == "l1" else functional.mse_loss
-            return distance(predicted, wanted) * (len(noise) / len(batch.noise))
+            return distance(predicted, wanted) * (len(noise) / batch.size)
 
         def loss(batch: _Batch) -> Tensor:
             nonlocal parts
@@ -380,7 +396,7 @@ class MelDiffusion:
                 try:
                     total_loss = torch.zeros((), device=self.device)
                     size = -(-len(batch.rows) // parts)
-                    for start in range(0, len(batch.rows), size):
+                    for start in range(0, len(batch.rows), max(size, 1)):
                         value = part_of_loss(batch, slice(start, start + size))
                         with torch.autocast(self.device.type, enabled=False):
                             value.backward()
@@ -394,10 +410,15 @@ class MelDiffusion:
                 log.warning("%s: out of memory; a batch is now taken in %d parts", self.name, parts)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
+            if group.size > 1:
+                for parameter in parameters:
+                    if parameter.grad is None:  # of a process without a share of a small batch
+                        parameter.grad = torch.zeros_like(parameter)
+                group.add_up([*(p.grad for p in parameters if p.grad is not None), total_loss])
             bad = torch.where(torch.isfinite(total_loss), never, batch.number)
             torch.minimum(first_bad, bad, out=first_bad)
             # The gradients are there already, part by part; what the loop does with this adds nothing to them.
-            return total_loss + 0 * any_parameter.sum()
+            return total_loss + 0 * parameters[0].sum()
 
         def clip(parameters: Sequence[nn.Parameter]) -> None:
             nn.utils.clip_grad_norm_(parameters, o.max_grad_norm)
@@ -418,6 +439,10 @@ class MelDiffusion:
                 f"{error}. The first such batch, number {number}, has the clips {', '.join(clip_ids[r] for r in rows)}"
             ) from None
         after_step.keep_average()
+        if group.size > 1 and not group.agree(
+            float(sum(p.detach().double().sum() for p in parameters)).hex()
+        ):
+            raise RuntimeError(f"{self.name}: the processes hold different weights; train anew on one device")
         network.eval()
         seconds = time.monotonic() - started
         log.info("%s: %d clips, at most %d steps in %.1f s", self.name, len(images), total, seconds)
@@ -635,68 +660,15 @@ class MelDiffusion:
                 )
         model = cls(options, seed)
         model._class_ids = class_ids
-        network = _read_unet(folder / "unet", use_safetensors=True)
+        network = read_unet(folder / "unet", use_safetensors=True)
         with torch.device("meta"):
             _check_alike(build_unet(options, len(class_ids)), network, folder)
         model.network = network.to(model.device).eval()
         model.history = History(rows, max((epoch for epoch, _, _ in rows), default=0))
         return model
 
-    @classmethod
-    def load_audio_diffusion(cls, folder: Path) -> MelDiffusion:
-        """An unconditional checkpoint of the audio-diffusion library, such as ``teticio/audio-diffusion-ddim-256``.
 
-        Its folder, downloaded whole: ``unet/``, ``scheduler/scheduler_config.json``, ``mel/mel_config.json``. The
-        model knows no classes: it samples with any class name, and interpolates.
-
-        Raises:
-            FileNotFoundError: a part is missing.
-            ValueError: a latent model (it has a ``vqvae``), or one whose parts do not fit together.
-        """
-        folder = Path(folder)
-        if (folder / "vqvae").exists():
-            raise ValueError(
-                f"{folder} is a latent model (it has a vqvae); only models on mel images can be read"
-            )
-        for part in ("unet/config.json", "scheduler/scheduler_config.json", "mel/mel_config.json"):
-            if not (folder / part).is_file():
-                raise FileNotFoundError(f"{folder} lacks {part}; download the whole checkpoint")
-        mel = json.loads((folder / "mel" / "mel_config.json").read_text())
-        schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        if schedule.get("beta_schedule", "linear") != "linear" or schedule.get("trained_betas") is not None:
-            raise ValueError(f"{folder}: its noise schedule is not linear, which is all that can be read")
-        if schedule.get("prediction_type", "epsilon") != "epsilon":
-            raise ValueError(f"{folder}: its network predicts {schedule['prediction_type']}, not noise")
-        network = _read_unet(folder / "unet")
-        config = network.config
-        if config.in_channels != 1 or network.class_embedding is not None:
-            raise ValueError(f"{folder}: expected an unconditional network on images of one channel")
-        channels = tuple(config.block_out_channels)
-        options = MelDiffusionOptions(
-            mel=MelOptions(
-                sample_rate_hz=int(mel["sample_rate"]),
-                n_fft=int(mel["n_fft"]),
-                hop_length=int(mel["hop_length"]),
-                n_mels=int(mel["y_res"]),
-                frames=int(mel["x_res"]),
-                top_db=float(mel["top_db"]),
-                griffin_lim_iterations=int(mel.get("n_iter", 32)),
-            ),
-            channels=channels,
-            layers_per_block=int(config.layers_per_block),
-            norm_groups=int(config.norm_num_groups),
-            attention_head_dim=int(config.attention_head_dim or 1),
-            train_steps=int(schedule.get("num_train_timesteps", 1000)),
-            beta_start=float(schedule.get("beta_start", 1e-4)),
-            beta_end=float(schedule.get("beta_end", 0.02)),
-            class_dropout=0.0,
-        )
-        model = cls(options, seed=0)
-        model.network = network.to(model.device).eval()
-        return model
-
-
-def _read_unet(folder: Path, **how: Any) -> Any:
+def read_unet(folder: Path, **how: Any) -> Any:
     """The network of a folder, with all of its weights."""
     from diffusers import UNet2DModel
 

@@ -24,8 +24,9 @@ from foley import tables
 from foley.metrics import classification as metric
 from foley.metrics.bootstrap import Resamples, interval
 from foley.metrics.paired import bootstrap_p, corrected_t_test, holm
-from foley.studies.audio.arms import CLOSED, REAL
+from foley.studies.audio.arms import REAL
 from foley.studies.audio.splits import TEST, TRAIN, classes_in, clips_in, is_fold, read_partition
+from foley.studies.audio.training import CLOSED
 from foley.studies.zero_shot.predictions import LABELS, Predicted
 from foley.studies.zero_shot.score import Measured, resamples_of, score_row, summary_rows
 from foley.tables.scores import PREDICTIONS, SCORES
@@ -70,6 +71,8 @@ def compare_arms(
     baseline: str = REAL,
     draws: int,
     seed: int,
+    study: str = STUDY,
+    without_baseline: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Scores of all arms and classifiers of a dataset, split by split, and their means over folds (``mean``).
@@ -87,6 +90,8 @@ def compare_arms(
         predictions: of every arm, classifier and split.
         partitions: split -> its partition table.
         draws: of the bootstrap.
+        study: as the table names it.
+        without_baseline: a classifier may lack the arm ``baseline``; its arms then have no gains.
 
     Raises:
         ValueError: predictions of a split without a partition, for other clips than its test clips, or for no arm
@@ -99,14 +104,15 @@ def compare_arms(
     for system in systems:
         own = {split: part.runs[system] for split, part in splits.items() if system in part.runs}
         base = System(baseline, system.variant)
+        based = any(base in part.runs for part in splits.values()) or not without_baseline
         for split in own:
-            if base not in splits[split].runs:
+            if based and base not in splits[split].runs:
                 raise ValueError(
                     f"{dataset}, split {split}: arm `{system.method}` of `{system.variant}` has no arm `{baseline}` to "
                     f"be measured against; run the arm `{baseline}`, too"
                 )
         measured = {split: run.measured for split, run in own.items()}
-        if system != base:
+        if based and system != base:
             for split, run in own.items():
                 gains = _gains(run.measured, splits[split].runs[base].measured, baseline)
                 measured[split] = run.measured | gains
@@ -115,25 +121,27 @@ def compare_arms(
             seeds[MEAN] = _same_seeds([own[fold].seeds for fold in folds], dataset, system)
             measured[MEAN] = _mean([measured[fold] for fold in folds])
         for split, found in measured.items():
-            labels = {"study": STUDY, "dataset": dataset, "split": split, **system._asdict()}
+            labels = _labels(study, dataset, split, *system)
             rows += _rows(labels, found, seeds[split])
     ratio = _test_train_ratio([splits[fold].rows for fold in folds])
     for variant in sorted({system.variant for system in systems}):
-        rows += _pair_rows(dataset, variant, splits, folds, ratio)
-    rows += _reference_rows(dataset, splits, folds)
+        rows += _pair_rows(study, dataset, variant, splits, folds, ratio)
+    rows += _reference_rows(study, dataset, splits, folds)
     tables.write(output, SCORES, rows, provenance)
 
 
-def read_closed(path: Path) -> Predicted:
-    """What one classifier said in one arm and split.
+def read_closed(path: Path, role: str = TEST) -> Predicted:
+    """What one classifier said of the clips of a role, in one arm and split.
 
     Raises:
-        ValueError: no predictions in the setting ``closed``, or seeds that answer for different clips.
+        ValueError: no such predictions in the setting ``closed``, or seeds that answer for different clips.
     """
     table = tables.read(path, PREDICTIONS)
-    table = table.filter(pc.equal(table["setting"], CLOSED))
+    table = table.filter(pc.and_(pc.equal(table["setting"], CLOSED), pc.equal(table["role"], role)))
     if not table.num_rows:
-        raise ValueError(f"{path}: holds no {CLOSED} predictions; delete it so that it is made again")
+        raise ValueError(
+            f"{path}: holds no {CLOSED} predictions of {role} clips; delete it so that it is made again"
+        )
     seeds = table["seed"].unique().to_pylist()
     parts = [table.filter(pc.equal(table["seed"], seed)) for seed in seeds]
     head = parts[0]
@@ -298,7 +306,7 @@ def _row(
 
 
 def _pair_rows(
-    dataset: str, variant: str, splits: Mapping[str, Split], folds: Sequence[str], ratio: float
+    study: str, dataset: str, variant: str, splits: Mapping[str, Split], folds: Sequence[str], ratio: float
 ) -> list[dict[str, Any]]:
     """All pairs of arms of one classifier, in both directions."""
     rows: list[dict[str, Any]] = []
@@ -325,7 +333,7 @@ def _pair_rows(
             differences[MEAN] = difference
         for split, difference in differences.items():
             for method, opponent, sign in ((one, other, 1), (other, one, -1)):
-                labels = _labels(dataset, split, method, variant)
+                labels = _labels(study, dataset, split, method, variant)
                 signed = Measured(
                     # Without a minus before a zero.
                     sign * difference.per_seed + 0.0,
@@ -336,13 +344,13 @@ def _pair_rows(
     for split, pairs in tested.items():
         for (one, other, n, _), p in zip(pairs, holm(np.array([p for *_, p in pairs])), strict=True):
             for method, opponent in ((one, other), (other, one)):
-                labels = _labels(dataset, split, method, variant)
+                labels = _labels(study, dataset, split, method, variant)
                 rows.append(score_row(labels, f"p_difference_to_{opponent}", p, n))
     return rows
 
 
-def _labels(dataset: str, split: str, method: str, variant: str) -> dict[str, str]:
-    return {"study": STUDY, "dataset": dataset, "split": split, "method": method, "variant": variant}
+def _labels(study: str, dataset: str, split: str, method: str, variant: str) -> dict[str, str]:
+    return {"study": study, "dataset": dataset, "split": split, "method": method, "variant": variant}
 
 
 def _test_train_ratio(partitions: Sequence[Sequence[Mapping[str, Any]]]) -> float:
@@ -356,7 +364,9 @@ def _test_train_ratio(partitions: Sequence[Sequence[Mapping[str, Any]]]) -> floa
     return recordings[TEST] / recordings[TRAIN] if recordings[TRAIN] else 0.0
 
 
-def _reference_rows(dataset: str, splits: Mapping[str, Split], folds: Sequence[str]) -> list[dict[str, Any]]:
+def _reference_rows(
+    study: str, dataset: str, splits: Mapping[str, Split], folds: Sequence[str]
+) -> list[dict[str, Any]]:
     """What needs no ears: chance (one class in C), and always saying the commonest class of the training clips."""
     found: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
     for split, part in splits.items():
@@ -372,7 +382,7 @@ def _reference_rows(dataset: str, splits: Mapping[str, Split], folds: Sequence[s
             parts = [of_split[fold] for fold in folds]
             of_split[MEAN] = float(np.mean([value for value, _ in parts])), sum(n for _, n in parts)
     return [
-        score_row(_labels(dataset, split, method, ""), "accuracy", value, n)
+        score_row(_labels(study, dataset, split, method, ""), "accuracy", value, n)
         for method, of_split in found.items()
         for split, (value, n) in of_split.items()
     ]

@@ -1,8 +1,8 @@
 """Clips sampled from noise by a trained generator, for some of its classes.
 
-A clip follows from the model and its seed, and the seed from the study's seed, the class's label and the clip's number
-in its class. Clips go through the model class by class, so that they are the same to the bit however classes are put
-into shards.
+A clip follows from the model and its seed, and the seed from the generator's seed, the split, the class's label and the
+clip's number in its class: no clip of one split is one of another. Clips go through the model class by class, so that
+they are the same to the bit however classes are put into shards.
 
 **Silent clips** (no sample above -80 dB of full scale) hold nothing to learn from or to measure. Such a clip is
 drawn again from the next seed of its own row of seeds, three times at most; the table has the seed that it was made
@@ -25,6 +25,7 @@ from torch import Tensor
 from foley import tables
 from foley.audio.decode import SILENCE_PEAK, encode_flac, to_pcm16
 from foley.audio.store import Progress
+from foley.generators.audio.mel import GriffinLim, Vocoder
 from foley.runtime.seeds import derive
 from foley.tables.audio_studies import SYNTHETIC_CLIPS
 
@@ -68,8 +69,10 @@ def generate_shard(
     origin: Origin,
     class_of: Mapping[str, int],
     clips_per_class: int,
+    split: str,
     seed: int,
     sampling: Sampling | None = None,
+    vocoder: Vocoder | None = None,
     batch_size: int = 64,
     progress: Progress = iter,
     provenance: Mapping[str, Any] | None = None,
@@ -79,8 +82,10 @@ def generate_shard(
     Args:
         model: an ``AudioGenerator`` whose classes are labels.
         class_of: label -> class number, of the shard's classes.
-        seed: of all clips; the clips of two generators with equal seeds start from equal noise.
+        split: whose training clips the model has learnt.
+        seed: of all clips; in a split, the clips of two generators with equal seeds start from equal noise.
         sampling: for diffusion models.
+        vocoder: for generators of mel images; Griffin-Lim when left out.
 
     Raises:
         ValueError: a class that the model has not learnt, or clips that are silent again and again or not finite; names
@@ -89,14 +94,14 @@ def generate_shard(
     if clips_per_class < 1 or batch_size < 1:
         raise ValueError(f"clips_per_class {clips_per_class} and batch_size {batch_size} must be at least 1")
     how = sampling or Sampling()
-    facts = _sampling_facts(model, how)
+    facts = _sampling_facts(model, how) | {"vocoder": vocoder_name(model, vocoder)}
     started = time.monotonic()
     redrawn = 0
     with tables.writer(output, SYNTHETIC_CLIPS, provenance) as out:
         for label in progress(in_order_of_ids(class_of, origin.generator, SAMPLED)):
             for start in range(0, clips_per_class, batch_size):
                 numbers = range(start, min(start + batch_size, clips_per_class))
-                waveforms, seeds, again = _draw_audible(model, label, numbers, seed, how)
+                waveforms, seeds, again = _draw_audible(model, label, numbers, (seed, split), how, vocoder)
                 redrawn += again
                 out.write(
                     [
@@ -115,15 +120,22 @@ def generate_shard(
 
 
 def _draw_audible(
-    model: Any, label: str, numbers: range, seed: int, how: Sampling
+    model: Any,
+    label: str,
+    numbers: range,
+    seed_and_split: tuple[int, str],
+    how: Sampling,
+    vocoder: Vocoder | None,
 ) -> tuple[list[np.ndarray], list[int], int]:
     """Waveforms and seeds of the clips ``numbers`` of a class, and how often one was drawn again."""
-    seeds = [derive(seed, SAMPLED, label, number) for number in numbers]
+    seed, split = seed_and_split
+    seeds = [derive(seed, split, SAMPLED, label, number) for number in numbers]
+    given = how.given() | ({"vocoder": vocoder} if vocoder is not None else {})
 
     def draw(wanted: Sequence[int]) -> list[np.ndarray]:
         own = [seeds[row] for row in wanted]
         try:
-            made = model.generate([label] * len(own), own, **how.given())
+            made = model.generate([label] * len(own), own, **given)
         except ValueError as error:
             raise ValueError(f"class `{label}`, seeds {own[0]} to {own[-1]}: {error}") from error
         return as_finite(made, lambda row: f"class `{label}`, seed {own[row]}")
@@ -136,7 +148,7 @@ def _draw_audible(
             return waveforms, seeds, again
         again += len(silent)
         for row in silent:
-            seeds[row] = derive(seed, SAMPLED, label, numbers[row], "again", attempt)
+            seeds[row] = derive(seed, split, SAMPLED, label, numbers[row], "again", attempt)
         for row, samples in zip(silent, draw(silent), strict=True):
             waveforms[row] = samples
     for row, samples in enumerate(waveforms):
@@ -208,6 +220,13 @@ def synthetic_row(
         },
         **more,
     }
+
+
+def vocoder_name(model: Any, vocoder: Vocoder | None) -> str | None:
+    """What tables call what made the audio; None for generators that make no mel images."""
+    if not hasattr(model, "mel"):
+        return None
+    return GriffinLim.name if vocoder is None else vocoder.name
 
 
 def _sampling_facts(model: Any, how: Sampling) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from foley.studies.audio.clips import read_waveforms
 from foley.tables.audio_studies import AUDIO_PARTITION
 from foley.tables.classes import CLASSES
 from foley.tables.features import HISTORY
-from foley.training.checkpoint import Checkpoint
 from foley.training.loop import autocast_dtype, choose_device
+from foley.training.processes import SharedCheckpoint, current, launch
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ def train_generator(
     classes: Path,
     checkpoints: Path | None = None,
     facts: Any = None,
+    processes: int = 1,
     progress: Progress = iter,
     provenance: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -114,6 +115,8 @@ def train_generator(
         classes: the dataset's class table.
         checkpoints: where an interrupted training leaves off and is continued from.
         facts: what the result depends on beside options, seed and clips, for resuming.
+        processes: that train together, each on a device of its own and with the clips in memory; the first writes.
+            An interrupted training may go on in more or fewer.
 
     Returns:
         The trained model.
@@ -121,7 +124,15 @@ def train_generator(
     Raises:
         ValueError: no training clips, one without audio, or one that the kind cannot use; names it.
         NonFiniteLoss: with the clips of the batch.
+        RuntimeError: one of several processes was killed.
     """
+    if processes > 1:
+        launch(
+            train_generator, processes, output, history, generator=generator, options=options, seed=seed,
+            audio=audio, partition=partition, classes=classes, checkpoints=checkpoints, facts=facts,
+            provenance=provenance,
+        )  # fmt: skip
+        return generator.load(output)  # type: ignore[attr-defined]
     model = generator(options, seed)
     clips = clips_of_role(partition, classes)
     clip_ids, waveforms = read_waveforms(
@@ -136,11 +147,12 @@ def train_generator(
         # `precision: auto` is another arithmetic on another sort of device.
         arithmetic = [device.type, str(autocast_dtype("auto", device))]
         own = [generator.__qualname__, dataclasses.asdict(options), seed, model.sample_rate_hz]
-        checkpoint = Checkpoint(checkpoints, [facts, own, clip_ids, labels, *arithmetic], *waveforms)
+        checkpoint = SharedCheckpoint(checkpoints, [facts, own, clip_ids, labels, *arithmetic], *waveforms)
     model.fit(LabelledClips(clip_ids, labels, waveforms, model.sample_rate_hz), checkpoint=checkpoint)
-    tables.write(history, HISTORY, model.history.as_rows(), provenance)
-    with atomic_folder(output) as folder:
-        model.save(folder)
+    if current().is_main:
+        tables.write(history, HISTORY, model.history.as_rows(), provenance)
+        with atomic_folder(output) as folder:
+            model.save(folder)
     if checkpoint is not None:
         checkpoint.discard()
     return model

@@ -1,0 +1,59 @@
+"""Clips from prompts through the real rules: a tiny AudioGen from a local folder, offline, and noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from project import LABELS, Project, copy_project, write_clips
+
+from foley import tables
+from foley.tables.audio_studies import SYNTHETIC_CLIPS
+from tiny_audiocraft import write_tiny_audiocraft
+
+pytestmark = pytest.mark.workflow
+
+HOME = "results/prompted/dataset=mine"
+CARDS = [f"{HOME}/generator={generator}/prompts=label/README.md" for generator in ("tiny", "noise")]
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = copy_project(tmp_path_factory.mktemp("prompted") / "foley", "prompted.yaml")
+    write_clips(project.path("clips"))
+    write_tiny_audiocraft(project.path("model"))
+    project.make(*CARDS)
+    return project
+
+
+def clips_of(project: Project, generator: str, shards: int) -> list[dict]:
+    folder = project.path(f"{HOME}/generator={generator}/prompts=label/clips")
+    paths = [folder / f"shard={shard}.parquet" for shard in range(shards)]
+    return [row for path in paths for row in tables.read(path, SYNTHETIC_CLIPS).to_pylist()]
+
+
+def test_every_class_gets_its_clips_and_the_set_its_card(prompted: Project) -> None:
+    rows = clips_of(prompted, "tiny", 2)
+    assert sorted((row["label"], row["prompt"]) for row in rows) == sorted(
+        (label, f"{label} sound") for label in LABELS for _ in range(2)
+    )
+    assert len({row["seed"] for row in rows}) == 10
+    assert {(row["method"], row["sample_rate_hz"], row["duration_s"]) for row in rows} == {("prompted", 8000, 0.2)}
+    noise = clips_of(prompted, "noise", 1)
+    # Noise and model start from equal seeds, and noise reads no prompt.
+    assert {row["seed"] for row in noise} == {row["seed"] for row in rows}
+    heads = [yaml.safe_load(prompted.path(card).read_text().split("---\n")[1]) for card in CARDS]
+    assert [head["license"] for head in heads] == ["unknown", "cc0-1.0"]
+
+
+def test_another_number_of_clips_makes_only_those_that_lack(prompted: Project, tmp_path: Path) -> None:
+    before = {row["clip_id"]: row for row in clips_of(prompted, "tiny", 2)}
+    project = prompted.copy_to(tmp_path / "foley")
+    changes = {"audio_generators": {"tiny": {"clips_per_class": 3}}}
+    project.make(CARDS[0], changes=changes)
+    after = {row["clip_id"]: row for row in clips_of(project, "tiny", 2)}
+    assert len(after) == 15 and before.items() <= after.items()
+    logs = [path.read_text() for path in project.path("results/logs/generate_prompted").rglob("shard=*.log")]
+    there = sum(int(line.split()[-10]) for text in logs for line in text.splitlines() if "are in the cache" in line)
+    assert there == 10

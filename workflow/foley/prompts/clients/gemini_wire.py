@@ -1,0 +1,122 @@
+"""What Gemini's two packages share: its address, its dialect of JSON schema, and what its answers mean."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+# Private, but the house reads this header in one way.
+from foley.download.http import _retry_after as retry_after
+from foley.prompts.clients.protocol import LONGEST_ANSWER, Answer, Unavailable, without
+
+ADDRESS = "https://generativelanguage.googleapis.com"
+
+
+def address(base_url: str | None) -> str:
+    """Where requests go; always named, so that no variable of the environment redirects them."""
+    return (base_url or ADDRESS).rstrip("/")
+
+
+def check_base_url(base_url: str | None) -> None:
+    """Raise ValueError for an address that is none, or that holds a secret: the config is no place for one."""
+    if base_url is None:
+        return
+    parts = urllib.parse.urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("base_url must be an http:// or https:// address")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("base_url must hold no user, password or query: secrets belong in the environment")
+
+
+def dialect(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON schema as the service wants it: its own type names, and only the keywords that it knows."""
+    kept: dict[str, Any] = {"type": str(schema["type"]).upper()}
+    for key in ("description", "required", "enum"):
+        if key in schema:
+            kept[key] = schema[key]
+    if "properties" in schema:
+        kept["properties"] = {name: dialect(inner) for name, inner in schema["properties"].items()}
+    if "items" in schema:
+        kept["items"] = dialect(schema["items"])
+    return kept
+
+
+def asked_wait_s(header: str | None, details: object) -> float | None:
+    """Seconds to wait: the longer of the header `Retry-After` and `retryDelay` in the error's google.rpc.RetryInfo."""
+    waits = [retry_after(header), *_delays(details)]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _delays(details: object) -> Iterable[float]:
+    if isinstance(details, Mapping):
+        delay = details.get("retryDelay")
+        if isinstance(delay, str) and re.fullmatch(r"\d+(\.\d+)?s", delay):
+            yield float(delay[:-1])
+        for inner in details.values():
+            yield from _delays(inner)
+    elif isinstance(details, list | tuple):
+        for inner in details:
+            yield from _delays(inner)
+
+
+class _Part(BaseModel):
+    text: str = ""
+    thought: bool = False
+
+
+class _Content(BaseModel):
+    parts: list[_Part] = []
+
+
+class _Candidate(BaseModel):
+    content: _Content = _Content()
+    finishReason: str | None = None
+
+
+class _Feedback(BaseModel):
+    blockReason: str | None = None
+
+
+class _Usage(BaseModel):
+    promptTokenCount: int = 0
+    candidatesTokenCount: int = 0
+    totalTokenCount: int = 0
+
+
+class _Response(BaseModel):
+    """What matters of a `GenerateContentResponse`; the service may add fields at any time."""
+
+    candidates: list[_Candidate] = []
+    promptFeedback: _Feedback = _Feedback()
+    usageMetadata: _Usage = _Usage()
+    modelVersion: str | None = None
+
+
+def read_response(body: str, model: str, secret: str) -> Answer:
+    """The answer in a response's JSON.
+
+    Raises:
+        Unavailable: it is none; a proxy answered, or the connection broke off.
+    """
+    try:
+        response = _Response.model_validate_json(body)
+    except ValidationError:
+        raise Unavailable("the service's response broke off, or is no response of Gemini's") from None
+    candidate = response.candidates[0] if response.candidates else _Candidate(finishReason="NO_CANDIDATE")
+    blocked = response.promptFeedback.blockReason
+    usage = response.usageMetadata
+    return Answer(
+        text=without(secret, "".join(part.text for part in candidate.content.parts if not part.thought))[
+            :LONGEST_ANSWER
+        ],
+        model=without(secret, response.modelVersion or model)[:200],
+        finish=(f"PROMPT_BLOCKED: {blocked}" if blocked else candidate.finishReason or "UNKNOWN")[:200],
+        input_tokens=usage.promptTokenCount,
+        # The total counts the thinking as well, which is paid for like an answer.
+        output_tokens=max(usage.candidatesTokenCount, usage.totalTokenCount - usage.promptTokenCount),
+        raw=without(secret, body)[:LONGEST_ANSWER],
+    )

@@ -1,0 +1,202 @@
+"""Train a recogniser on one mix of real and synthetic clips, all seeds, and let it name validation and test clips."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from foley import tables
+from foley.audio.store import Progress
+from foley.studies.audio.clips import read_waveforms
+from foley.studies.audio.splits import TEST, TRAIN, VALIDATION, classes_in, clips_in, read_partition
+from foley.studies.audio.training import label_clips, options_of, predict, real_clips, train_seeds
+from foley.studies.foundation.class_filter import read_choice
+from foley.studies.foundation.mix import ACTIVE, CLAP, PRECISION, PUBLISHED, Mix
+from foley.studies.foundation.mixes import draw_real, draw_synthetic, read_pool
+from foley.tables.audio_studies import PROMPTED
+from foley.tables.features import HISTORY
+from foley.tables.scores import PREDICTIONS
+
+if TYPE_CHECKING:
+    from foley.augment.protocol import Augmentations
+    from foley.classifiers.audio_protocol import AudioClassifier, LabelledClips
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MixClips:
+    """Which clips a mix may take.
+
+    rows: the split's partition (AUDIO_PARTITION).
+    synthetic: tables of the source's clips (SYNTHETIC_CLIPS).
+    choice: clips by class (CLASS_CHOICE), for the filters `precision` and `active`.
+    prompted: CLAP's ranks of the source's clips (PROMPTED), for the filter `clap`.
+    drop_fraction: part of a class's clips that `clap` drops.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    synthetic: Sequence[Path] = ()
+    choice: Path | None = None
+    prompted: Sequence[Path] = ()
+    drop_fraction: float = 0.2
+
+    def draw(self, mix: Mix, seed: int) -> tuple[dict[str, int], dict[str, int]]:
+        """Real and synthetic clips of the mix in the draw of a seed: clip id -> class id.
+
+        Raises:
+            ValueError: a source that has too few clips or clips that are not for this split; a missing table.
+        """
+        trained = clips_in(self.rows, TRAIN)
+        class_ids = classes_in(self.rows)
+        real = {clip_id: trained[clip_id] for clip_id in draw_real(trained, mix.real_percent, seed)}
+        if mix.source is None:
+            return real, {}
+        pool = read_pool(self.synthetic, class_ids, trained)
+        taken = set(pool) & {row["clip_id"] for row in self.rows}
+        if taken:
+            raise ValueError(f"source `{mix.source}`: clip `{min(taken)}` has the id of a real clip")
+        if mix.filter in (PRECISION, ACTIVE):
+            assert self.choice is not None  # the plan asks for it
+            counts = read_choice(self.choice)
+        else:
+            counts = dict.fromkeys(class_ids, mix.amount)
+        drawn = draw_synthetic(pool, counts, seed, source=mix.source)
+        if mix.filter == CLAP:
+            drawn = nearest_to_prompt(drawn, pool, self.prompted, self.drop_fraction)
+        return real, {clip_id: pool[clip_id] for clip_id in drawn}
+
+
+def nearest_to_prompt(
+    clip_ids: Sequence[str], class_of: Mapping[str, int], prompted: Sequence[Path], drop_fraction: float
+) -> list[str]:
+    """Of each class's clips those that CLAP finds nearest to its prompt, as the part ``1 - drop_fraction``; ordered.
+
+    By the rank of the class's prompt among those of all classes; of equal ranks the first id stays. One clip of each
+    class stays at least.
+
+    Raises:
+        ValueError: a clip that CLAP was not asked about.
+    """
+    table = tables.read(list(prompted), PROMPTED, columns=["clip_id", "rank"])
+    rank = dict(zip(table["clip_id"].to_pylist(), table["rank"].to_pylist(), strict=True))
+    unknown = sorted(set(clip_ids) - rank.keys())
+    if unknown:
+        raise ValueError(
+            f"CLAP was not asked about clip `{unknown[0]}`; delete its table so that it is made again"
+        )
+    of_class: dict[int, list[str]] = {}
+    for clip_id in sorted(clip_ids, key=lambda clip_id: (rank[clip_id], clip_id)):
+        of_class.setdefault(class_of[clip_id], []).append(clip_id)
+    kept = [ids[: max(1, len(ids) - int(len(ids) * drop_fraction + 0.5))] for ids in of_class.values()]
+    return sorted(clip_id for ids in kept for clip_id in ids)
+
+
+def train_mix(
+    predictions: Path,
+    history: Path,
+    *,
+    mix: Mix,
+    protocol: str,
+    audio: Sequence[Path],
+    partition: Path,
+    synthetic: Sequence[Path] = (),
+    choice: Path | None = None,
+    prompted: Sequence[Path] = (),
+    drop_fraction: float = 0.2,
+    classifier: type[AudioClassifier],
+    options: Any,
+    augmentations: Augmentations,
+    seeds: Sequence[int],
+    draw_seed: int,
+    labels: Mapping[str, str],
+    threads: int = 1,
+    progress: Progress = iter,
+    checkpoints: Path | None = None,
+    facts: Any = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Train the recogniser once for each seed, each on a draw of its own, and write PREDICTIONS and HISTORY.
+
+    In memory are all clips that any seed draws, and a second copy of those of one seed.
+
+    Args:
+        protocol: ``clean``: options as they are, validation clips to validate on. ``published``: the weights of the
+            step that is best on the test clips; the source did so.
+        audio: clip-store shards of the dataset.
+        seeds: of the classifiers; with ``draw_seed`` also of the draws.
+        labels: dataset, split, method (the mix) and variant, as the table names them.
+        checkpoints: folder to continue an interrupted training from.
+        facts: what the result depends on beside data, options and seeds.
+
+    Raises:
+        ValueError: see :meth:`MixClips.draw`; a split without validation clips.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    rows = read_partition(partition, labels["split"])
+    class_ids = classes_in(rows)
+    source = MixClips(rows, synthetic, choice, prompted, drop_fraction)
+    draws = {seed: source.draw(mix, draw_seed + seed) for seed in seeds}
+    heard = classifier(options, len(class_ids), seeds[0]).build()
+    rate, window = heard.sample_rate_hz, heard.window_samples
+    validation = real_clips(VALIDATION, audio, rows, rate, window, progress)
+    if validation is None:
+        raise ValueError(
+            f"split {labels['split']} has no validation clips, which choose filters and mixes; use another split"
+        )
+    tested = real_clips(TEST, audio, rows, rate, window, progress)
+    assert tested is not None  # a partition without test clips is never written
+    # Real clips give their first samples; how far augmentations reach counts alike for all.
+    reach = augmentations.reach(window)
+    waveforms = _read(audio, [real for real, _ in draws.values()], rate, reach, progress)
+    waveforms |= _read(synthetic, [made for _, made in draws.values()], rate, reach, progress)
+    if protocol == PUBLISHED:
+        options, judge = replace(options, keep="best"), tested
+    else:
+        judge = validation
+    rounds: list[dict[str, Any]] = []
+    answers: list[pa.Table] = []
+    kept: list[Any] = []
+    for seed, (real, made) in draws.items():
+        class_of = real | made
+        clips: LabelledClips = label_clips(
+            list(class_of), [waveforms[clip_id] for clip_id in class_of], class_of, class_ids, rate
+        )
+        log.info("seed %d: %d real and %d synthetic clips", seed, len(real), len(made))
+        trained, of_seed, checkpoint = train_seeds(
+            classifier, options, [seed], clips, judge, augmentations, len(class_ids), checkpoints,
+            [facts, repr(options), [repr(part) for part in options_of(augmentations)]],
+        )  # fmt: skip
+        rounds += [row | {"quantity": f"seed{seed}_{row['quantity']}"} for row in of_seed]
+        answers += [
+            predict(trained, asked, class_ids, labels, role)
+            for role, asked in ((VALIDATION, validation), (TEST, tested))
+        ]
+        kept += checkpoint
+    tables.write(history, HISTORY, rounds, provenance)
+    tables.write(predictions, PREDICTIONS, pa.concat_tables(answers), provenance)
+    for checkpoint in kept:
+        checkpoint.discard()
+
+
+def _read(
+    shards: Sequence[Path],
+    draws: Sequence[Mapping[str, int]],
+    sample_rate_hz: int,
+    max_samples: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    wanted = {clip_id for draw in draws for clip_id in draw}
+    if not wanted:
+        return {}
+    ids, waveforms = read_waveforms(
+        shards, wanted, sample_rate_hz, max_samples=max_samples, progress=progress
+    )
+    return dict(zip(ids, waveforms, strict=True))
