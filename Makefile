@@ -16,14 +16,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	  || { echo "Foley needs Python 3.11 or 3.12; found $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompted]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompts,prompted]'
 	@# Its pins (torch 2.1, torchvision, xformers) fit nothing else; what it imports is in the extra `prompted`.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps audiocraft
 	@$(BIN)/python workflow/fix_torchaudio.py
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompted,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompts,prompted,dev]'
 	@$(BIN)/python workflow/fix_torchaudio.py
 	@touch $@
 

@@ -479,6 +479,20 @@ def test_gradient_checkpointing_changes_nothing(make: Callable[..., TransformerC
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_mixed_precision_keeps_float32_weights(kind: str, make: Callable[..., TransformerClassifier]) -> None:
+    trained = {}
+    for precision in ("float32", "bfloat16"):
+        classifier = make(kind, steps=3, precision=precision)
+        history = classifier.fit(clips(12), validation=clips(6, 1))
+        assert all(np.isfinite(value) for _, _, value in history.rows)
+        trained[precision] = classifier.trained.state_dict()
+    name = "backbone.layers.0.mlp.fc1.weight"
+    full, mixed = trained["float32"][name], trained["bfloat16"][name]
+    assert mixed.dtype == torch.float32 and not torch.equal(full, mixed)
+    assert (full - mixed).abs().mean() < 1e-3  # a step is as long
+
+
 class Interrupted(Exception):
     """Stands for the end of a machine."""
 

@@ -126,10 +126,12 @@ def test_synthetic_draws_are_nested_and_too_few_are_refused() -> None:
     few, many = draw_synthetic(pool, {3: 2, 7: 2}, 0), draw_synthetic(pool, {3: 5, 7: 5}, 0)
     assert set(few) < set(many) and len(many) == 10
     assert Counter(pool[c] for c in draw_synthetic(pool, {3: 0, 7: 4}, 0)) == {7: 4}
+    # One refused clip leaves a gap; more are an error.
+    assert Counter(pool[c] for c in draw_synthetic(pool, {3: 9, 7: 10}, 0)) == {3: 9, 7: 9}
     with pytest.raises(
-        ValueError, match=r"source `g` has too few clips of these classes: 7 \(9 of 10\), 8 \(0 of 1\)"
+        ValueError, match=r"source `g` has too few clips of these classes: 7 \(9 of 12\), 8 \(0 of 1\)"
     ):
-        draw_synthetic(pool, {3: 9, 7: 10, 8: 1}, 0, source="g")
+        draw_synthetic(pool, {3: 9, 7: 12, 8: 1}, 0, source="g")
 
 
 def test_a_pool_holds_clips_of_the_split_alone(store: Store, tmp_path: Path) -> None:

@@ -153,6 +153,20 @@ def test_separable_classes_are_no_trouble(caplog: pytest.LogCaptureFixture) -> N
     assert not early.converged.any() and "1 of 1 problems not solved" in caplog.text
 
 
+def test_few_clips_of_many_dimensions_are_solved_in_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 300, generator=generator).relu() ** 2
+    y = torch.arange(60) % CLASSES
+    strengths = torch.tensor(LinearProbeOptions().strengths)
+    probes = fit_probes(x, y, torch.ones(len(strengths), 60), strengths, classes=CLASSES)
+    assert probes.converged.all()
+    exact = fit_probes(
+        x.double(), y, torch.ones(len(strengths), 60), strengths, classes=CLASSES, tolerance=1e-9
+    )
+    wanted = exact.score(x.double()).exp()
+    torch.testing.assert_close(probes.score(x).double().exp(), wanted, rtol=0, atol=1e-3)
+
+
 def test_bad_input_is_named() -> None:
     x, y = embeddings()
     ones, half = torch.ones(2, 200), torch.full((2,), 0.5)

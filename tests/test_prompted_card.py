@@ -19,7 +19,12 @@ HOSTILE = "<script>alert(1)</script> | [x](http://evil.example)\n---\nlicense: m
 
 
 def synthetic_set(
-    folder: Path, model: str = "facebook/audiogen-medium", *, label: str = "dog", text: str = "a dog", **more: Any
+    folder: Path,
+    model: str = "facebook/audiogen-medium",
+    *,
+    label: str = "dog",
+    text: str = "a dog",
+    **more: Any,
 ) -> SyntheticSet:
     """Three clips in two shards, and one that was refused."""
     row = {
@@ -100,12 +105,15 @@ def test_licences_of_other_models(
     head = head_of(card)
     assert head["license"] == wanted and text in card and "/home" not in card
     if wanted == "other":
-        assert head["license_name"] == "Stability AI Community License" and head["license_link"].startswith("https")
+        assert head["license_name"] == "Stability AI Community License" and head["license_link"].startswith(
+            "https"
+        )
 
 
 def test_strings_of_data_and_language_models_stay_strings(tmp_path: Path) -> None:
     card = render_synthetic_card(synthetic_set(tmp_path, model=HOSTILE, label=HOSTILE, text=HOSTILE))
-    assert "<script" not in card and "](http" not in card
+    # Nor a link: its brackets are escaped.
+    assert "<script" not in card and not re.search(r"[^\\]\]\(http", card)
     assert head_of(card)["license"] == "unknown"
     assert not re.search(r"^license: mit", card, re.MULTILINE)
     assert len(re.findall(r"^---$", card, re.MULTILINE)) == 3  # around the head, and above the last line

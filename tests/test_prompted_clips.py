@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tiny_audiocraft import write_tiny_audiocraft
 
 from foley import tables
 from foley.audio.decode import decode_flac, to_pcm16
@@ -29,6 +28,7 @@ from foley.runtime.seeds import derive
 from foley.studies.audio.generate_prompted import Asked, fault_of, generate_prompted, wanted_clips
 from foley.tables.audio_studies import GENERATION_COST, REJECTED_SYNTHETIC, SYNTHETIC_CLIPS
 from foley.tables.prompts import PROMPTS
+from tiny_audiocraft import write_tiny_audiocraft
 
 RATE_HZ = 8000
 CLASSES = {"dog": 2, "sea/waves": 7}
@@ -101,7 +101,9 @@ class ScriptedRanking(Scripted):
         return (spectrum.argmax(1) / 1000).tolist()
 
 
-def shard(folder: Path, generator: Any, clips_per_class: int = 3, part: slice = slice(None), **more: Any) -> pa.Table:
+def shard(
+    folder: Path, generator: Any, clips_per_class: int = 3, part: slice = slice(None), **more: Any
+) -> pa.Table:
     """The rows of a shard; its other tables lie beside."""
     folder.mkdir(exist_ok=True)
     asked = Asked("gen", "words")
@@ -130,18 +132,37 @@ def test_every_clip_is_that_of_its_prompt_and_seed(tmp_path: Path) -> None:
         assert (row["prompt"], row["seed"], row["class_id"]) == (text, seed, CLASSES[row["label"]])
         assert row["prompt_id"] == Prompt(0, row["label"], 0, "words", text).prompt_id
         samples = Scripted().tone(text, seed)[0].numpy()
-        np.testing.assert_array_equal(decode_flac(row["audio"]["bytes"]), to_pcm16(samples) / np.float32(32768))
+        np.testing.assert_array_equal(
+            decode_flac(row["audio"]["bytes"]), to_pcm16(samples) / np.float32(32768)
+        )
         assert "/" not in row["audio"]["path"]
         assert row["peak"] == pytest.approx(np.abs(samples).max())
         assert row["rms_db"] == pytest.approx(20 * math.log10(0.5 / 2**0.5), abs=0.1)
         assert row["loudness_lufs"] == pytest.approx(row["rms_db"], abs=4)
-        assert (row["method"], row["attempts"], row["channels"], row["candidates"]) == ("prompted", 1, 1, None)
-        assert (row["sampler"], row["steps"], row["guidance"], row["model_id"]) == ("none", 3, 2.0, "scripted")
+        assert (row["method"], row["attempts"], row["channels"], row["candidates"]) == (
+            "prompted",
+            1,
+            1,
+            None,
+        )
+        assert (row["sampler"], row["steps"], row["guidance"], row["model_id"]) == (
+            "none",
+            3,
+            2.0,
+            "scripted",
+        )
         assert (row["duration_s"], row["sample_rate_hz"]) == (0.5, RATE_HZ)
-    ids = [name for names, _, rate in iter_waveforms(tmp_path / "a" / "clips") for name in names if rate == RATE_HZ]
+    ids = [
+        name
+        for names, _, rate in iter_waveforms(tmp_path / "a" / "clips")
+        for name in names
+        if rate == RATE_HZ
+    ]
     assert ids == [row["clip_id"] for row in rows]
     cost = tables.read(tmp_path / "a" / "cost", GENERATION_COST).to_pylist()
-    assert [(c["device"], c["clips"], c["drawn"], c["rejected"], c["audio_s"]) for c in cost] == [("cpu", 6, 6, 0, 3.0)]
+    assert [(c["device"], c["clips"], c["drawn"], c["rejected"], c["audio_s"]) for c in cost] == [
+        ("cpu", 6, 6, 0, 3.0)
+    ]
     assert cost[0]["precision"] == "float32" and cost[0]["seconds"] > 0
 
 
@@ -156,7 +177,9 @@ def test_stereo_is_mixed_and_levels_are_kept(tmp_path: Path) -> None:
 def test_shards_and_sizes_of_batches_change_no_clip(tmp_path: Path) -> None:
     whole = shard(tmp_path / "a", Scripted()).to_pylist()
     parts = [
-        shard(tmp_path / f"b{n}", Scripted(batch_size=5), part=slice(n, None, 3), cache=tmp_path / "other").to_pylist()
+        shard(
+            tmp_path / f"b{n}", Scripted(batch_size=5), part=slice(n, None, 3), cache=tmp_path / "other"
+        ).to_pylist()
         for n in range(3)
     ]
     assert sorted((row for part in parts for row in part), key=lambda row: row["clip_id"]) == whole
@@ -167,7 +190,11 @@ def test_shards_and_sizes_of_batches_change_no_clip(tmp_path: Path) -> None:
 
 def test_a_faulty_clip_is_drawn_again_from_its_own_row_of_seeds(tmp_path: Path) -> None:
     first, again = first_seed("dog", 1), derive(first_seed("dog", 1), "again", 1)
-    instead = {first: np.zeros(4000), again: np.full(4000, np.nan), first_seed("sea/waves", 0): np.full(4000, 0.4)}
+    instead = {
+        first: np.zeros(4000),
+        again: np.full(4000, np.nan),
+        first_seed("sea/waves", 0): np.full(4000, 0.4),
+    }
     generator = Scripted(instead.get)
     rows = {row["clip_id"]: row for row in shard(tmp_path / "a", generator).to_pylist()}
     assert rows["gen:words:dog:00001"]["attempts"] == 3
@@ -187,7 +214,11 @@ def test_a_clip_that_fails_all_its_attempts_is_refused_with_the_reason(tmp_path:
     rows = shard(tmp_path / "a", generator).to_pylist()
     assert len(rows) == 5 and all(row["clip_id"] != "gen:words:dog:00001" for row in rows)
     (refused,) = tables.read(tmp_path / "a" / "rejected", REJECTED_SYNTHETIC).to_pylist()
-    assert (refused["clip_id"], refused["reason"], refused["attempts"]) == ("gen:words:dog:00001", "clipped", 3)
+    assert (refused["clip_id"], refused["reason"], refused["attempts"]) == (
+        "gen:words:dog:00001",
+        "clipped",
+        3,
+    )
     assert (refused["seed"], refused["prompt"]) == (seeds[-1], "a dog barks")
     share = float((np.abs(loud) >= 0.999).mean())
     assert refused["detail"].startswith(f"{share:.1%} of the samples")
@@ -201,7 +232,9 @@ def test_a_clip_that_fails_all_its_attempts_is_refused_with_the_reason(tmp_path:
 
 def test_too_many_refused_clips_fail_the_job_and_write_nothing(tmp_path: Path) -> None:
     silent = Scripted(lambda seed: np.zeros(4000), attempts=2)
-    with pytest.raises(ValueError, match=r"6 of 6 clips failed 2 attempts each.*`gen:words:dog:00000`, silent"):
+    with pytest.raises(
+        ValueError, match=r"6 of 6 clips failed 2 attempts each.*`gen:words:dog:00000`, silent"
+    ):
         shard(tmp_path / "a", silent)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["prompts"]
     assert len(silent.drawn) == 12
@@ -213,7 +246,12 @@ def test_faults_are_told_apart() -> None:
     tone = 0.5 * np.sin(np.arange(1000, dtype=np.float32))[None]
     assert fault_of(tone, 0.01) is None
     assert fault_of(tone + np.float32(0.2), 0.01) is None
-    for audio, reason in ((0 * tone, "silent"), (tone * 1e-4, "silent"), (tone * 5, "clipped"), (tone / 0, "not_finite")):
+    for audio, reason in (
+        (0 * tone, "silent"),
+        (tone * 1e-4, "silent"),
+        (tone * 5, "clipped"),
+        (tone / 0, "not_finite"),
+    ):
         fault = fault_of(audio, 0.01)
         assert fault is not None and fault[0] == reason
     # What two channels cancel out is heard by nobody in the mix.
@@ -255,12 +293,18 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     rows = shard(tmp_path / "b", more, clips_per_class=5).to_pylist()
     assert len(rows) == 10 and len(more.drawn) == 4
     assert rows == shard(tmp_path / "c", Scripted(), clips_per_class=5, cache=tmp_path / "d").to_pylist()
-    for other, code in ((Scripted(scale=0.5), "code"), (Scripted(), "new"), (Scripted(duration_s=0.25), "code")):
+    for other, code in (
+        (Scripted(scale=0.5), "code"),
+        (Scripted(), "new"),
+        (Scripted(duration_s=0.25), "code"),
+    ):
         shard(tmp_path / "e", other, code=code)
         assert len(other.drawn) == 6
 
 
-def test_a_damaged_file_of_the_cache_costs_time_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_of_the_cache_costs_time_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = shard(tmp_path / "a", Scripted()).to_pylist()
     files = sorted((tmp_path / "cache").rglob("*.parquet"))
     assert len(files) == 4  # two dogs, a dog that barks, two seas, a sea
@@ -275,7 +319,10 @@ def test_killed_ten_times_no_clip_is_lost_doubled_or_changed(tmp_path: Path) -> 
 
     torch.set_num_threads(1)  # threads do not survive a fork
     options = AudioGen.Options(
-        model=str(write_tiny_audiocraft(tmp_path / "model")), duration_s=0.1, batch_size=2, precision="bfloat16"
+        model=str(write_tiny_audiocraft(tmp_path / "model")),
+        duration_s=0.1,
+        batch_size=2,
+        precision="bfloat16",
     )
     generator = AudioGen(options)
     expected = shard(tmp_path / "whole", generator, clips_per_class=15, cache=tmp_path / "none").to_pylist()

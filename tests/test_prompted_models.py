@@ -13,8 +13,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_audiocraft import write_tiny_audiocraft
-from tiny_audioldm import write_tiny_audioldm, write_tiny_audioldm2, write_tiny_stable_audio
 
 from foley.generators.audio.prompted import (
     NO_MATTER,
@@ -29,6 +27,8 @@ from foley.generators.audio.published import PUBLISHED, pinned
 from foley.generators.registry import PROMPTED_KINDS
 from foley.options import ConfigError, parse_options
 from foley.runtime.code import load
+from tiny_audiocraft import write_tiny_audiocraft
+from tiny_audioldm import write_tiny_audioldm, write_tiny_audioldm2, write_tiny_stable_audio
 
 DURATION_S = 0.2
 PROMPTS = ["a dog sound", "rain", "cat", "a dog sound", "a long and rainy day"]
@@ -285,7 +285,9 @@ def test_candidates_are_scored_by_clap_each_for_itself(make: Make) -> None:
     from foley.audio.decode import resample
 
     heard = generator._pipeline.feature_extractor(
-        resample(audio[1, 0].numpy(), generator.sample_rate_hz, 48_000), sampling_rate=48_000, return_tensors="pt"
+        resample(audio[1, 0].numpy(), generator.sample_rate_hz, 48_000),
+        sampling_rate=48_000,
+        return_tensors="pt",
     )
     heard["is_longer"] = torch.zeros(1, 1, dtype=torch.bool)
     with torch.no_grad():
@@ -316,7 +318,7 @@ def test_options_and_their_files_are_checked(kind: str, tmp_path: Path) -> None:
     for wrong in ({"duration_s": 0}, {"attempts": 0}, {"batch_size": 0}, {"max_clipped": 2}, {"sampels": 3}):
         with pytest.raises(ConfigError):
             parse_options(target.Options, wrong, "options")
-    with pytest.raises(FileNotFoundError, match="lacks .*get the whole checkpoint"):
+    with pytest.raises(FileNotFoundError, match=r"lacks .*get the whole checkpoint"):
         target(target.Options(model=str(tmp_path)))
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         target(target.Options(model=str(tmp_path / "nowhere")))
@@ -373,7 +375,9 @@ def test_the_text_encoder_is_found_wherever_the_job_runs(
     moved = Path(shutil.move(folder / "t5-small", tmp_path / "encoder"))
     (tmp_path / "t5-small").mkdir()  # what audiocraft by itself would read
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="needs the text encoder t5-small, of which no commit is pinned"):
+    with pytest.raises(
+        FileNotFoundError, match="needs the text encoder t5-small, of which no commit is pinned"
+    ):
         make("audiogen", model=str(folder))
     found = make("audiogen", model=str(folder), t5=str(moved))
     made = found.generate(PROMPTS[:2], SEEDS[:2], DURATION_S)

@@ -14,14 +14,13 @@ LONGEST_S = {1: 2.5, 2: 20.0}
 TOKENS = 64  # of a codebook
 
 
-def write_tiny_t5(folder: Path, *, width: int, seed: int = 0) -> Path:
+def write_tiny_t5(folder: Path, *, seed: int = 0, **size: int) -> Path:
     """A T5 encoder with a tokenizer of letters and a few words, so that prompts differ in length."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     tokenizer = tiny_t5_tokenizer(transformers)
-    config = transformers.T5Config(
-        vocab_size=len(tokenizer), d_model=width, d_kv=4, d_ff=8, num_layers=1, num_heads=2, dropout_rate=0.0
-    )
+    small = {"d_model": 512, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    config = transformers.T5Config(vocab_size=len(tokenizer), dropout_rate=0.0, **{**small, **size})
     torch.manual_seed(seed)
     transformers.T5EncoderModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -36,8 +35,22 @@ def tiny_t5_tokenizer(transformers: Any) -> Any:
     )
 
 
-def write_tiny_audiocraft(folder: Path, *, channels: int = 1, seed: int = 0, loudness: float = 0.3) -> Path:
+def write_tiny_audiocraft(folder: Path, *, channels: int = 1, seed: int = 0) -> Path:
     """``state_dict.bin``, ``compression_state_dict.bin`` and a T5 beside them; the codec's frames last 20 ms."""
+    folder.mkdir(parents=True)
+    write_tiny_t5(folder / "t5-small", seed=seed)
+    return write_audiocraft(folder, codec_config(), language_model_config(channels), seed=seed)
+
+
+def write_audiocraft(
+    folder: Path,
+    codec_settings: dict[str, Any],
+    settings: dict[str, Any],
+    *,
+    seed: int = 0,
+    loudness: float = 0.3,
+) -> Path:
+    """A model of any size, beside its T5."""
     torch = pytest.importorskip("torch")
     omegaconf = pytest.importorskip("omegaconf")
     from foley.generators.audio.audiocraft_models import _text_encoders, import_audiocraft
@@ -45,29 +58,26 @@ def write_tiny_audiocraft(folder: Path, *, channels: int = 1, seed: int = 0, lou
     import_audiocraft()
     from audiocraft.models import builders
 
-    folder.mkdir(parents=True)
-    write_tiny_t5(folder / "t5-small", width=512, seed=seed)
     torch.manual_seed(seed)
-    codec_config = omegaconf.OmegaConf.create(_codec(channels))
-    codec = builders.get_compression_model(codec_config).eval()
+    codec = builders.get_compression_model(omegaconf.OmegaConf.create(codec_settings)).eval()
     with torch.no_grad():
         for layer in codec.quantizer.vq.layers:
             layer._codebook.embed.normal_()
         # From its random weights, to the wanted level.
-        tokens = torch.randint(TOKENS, (1, 4, 25))
+        tokens = torch.randint(codec.quantizer.bins, (1, 4, 25))
         last = [module for module in codec.decoder.modules() if hasattr(module, "weight_g")][-1]
         last.bias.zero_()
         last.weight_g.mul_(loudness / codec.decode(tokens, None).square().mean().sqrt())
     with _text_encoders(lambda name: folder / name):
-        model = builders.get_lm_model(omegaconf.OmegaConf.create(_language_model(channels)))
+        model = builders.get_lm_model(omegaconf.OmegaConf.create(settings))
     with torch.no_grad():
         # Wide enough for prompts and tokens to matter, which the small weights of a fresh model do not.
         for weight in model.parameters():
             if weight.ndim > 1:
                 weight.normal_(0, 1.5 / weight.shape[-1] ** 0.5)
     for name, state, config in (
-        ("state_dict.bin", model.state_dict(), _language_model(channels)),
-        ("compression_state_dict.bin", codec.state_dict(), _codec(channels)),
+        ("state_dict.bin", model.state_dict(), settings),
+        ("compression_state_dict.bin", codec.state_dict(), codec_settings),
     ):
         package = {
             "best_state": state, "xp.cfg": omegaconf.OmegaConf.to_yaml(config), "version": "1.3.0", "exported": True
@@ -76,7 +86,7 @@ def write_tiny_audiocraft(folder: Path, *, channels: int = 1, seed: int = 0, lou
     return folder
 
 
-def _codec(channels: int) -> dict[str, Any]:
+def codec_config() -> dict[str, Any]:
     return {
         "compression_model": "encodec",
         "device": "cpu",
@@ -89,12 +99,10 @@ def _codec(channels: int) -> dict[str, Any]:
             "norm": "weight_norm", "encoder": {}, "decoder": {}, "lstm": 0,
         },
         "rvq": {"n_q": 4, "bins": TOKENS, "kmeans_init": False, "q_dropout": False},
-        # What stereo checkpoints have: the streams of left and right in turn.
-        **({} if channels == 1 else {}),
     }  # fmt: skip
 
 
-def _language_model(channels: int) -> dict[str, Any]:
+def language_model_config(channels: int) -> dict[str, Any]:
     streams = 4 * channels
     return {
         "lm_model": "transformer_lm",
@@ -124,6 +132,7 @@ def _language_model(channels: int) -> dict[str, Any]:
             "cross_attention_pos_emb": False, "cross_attention_pos_emb_scale": 1, "sum": [], "prepend": [],
             "cross": ["description"], "input_interpolate": [],
         },
+        # As stereo checkpoints have it: the codec's streams of left and right in turn.
         **(
             {"interleave_stereo_codebooks": {"use": True, "per_timestep": False}}
             if channels == 2

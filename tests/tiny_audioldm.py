@@ -42,6 +42,13 @@ def write_tiny_audioldm(folder: Path, *, seed: int = 0) -> Path:
 
 
 def write_tiny_audioldm2(folder: Path, *, seed: int = 0) -> Path:
+    import diffusers
+
+    diffusers.AudioLDM2Pipeline(**audioldm2_parts(seed)).save_pretrained(folder)
+    return folder
+
+
+def audioldm2_parts(seed: int = 0) -> dict[str, Any]:
     """With a GPT2Model for a language model, as published checkpoints name it."""
     torch, diffusers, transformers = _libraries()
     torch.manual_seed(seed)
@@ -83,57 +90,60 @@ def write_tiny_audioldm2(folder: Path, *, seed: int = 0) -> Path:
             max_new_tokens=4,
         )
     )  # fmt: skip
-    pipeline = diffusers.AudioLDM2Pipeline(
-        vae=_vae(diffusers),
-        text_encoder=_wide(torch, clap),
-        text_encoder_2=t5,
-        projection_model=diffusers.AudioLDM2ProjectionModel(
+    return {
+        "vae": _vae(diffusers),
+        "text_encoder": _wide(torch, clap),
+        "text_encoder_2": t5,
+        "projection_model": diffusers.AudioLDM2ProjectionModel(
             text_encoder_dim=12, text_encoder_1_dim=16, langauge_model_dim=16
         ),
-        language_model=_wide(torch, gpt2),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer_2,
-        feature_extractor=transformers.ClapFeatureExtractor(
+        "language_model": _wide(torch, gpt2),
+        "tokenizer": tokenizer,
+        "tokenizer_2": tokenizer_2,
+        "feature_extractor": transformers.ClapFeatureExtractor(
             feature_size=16, max_length_s=1, truncation="rand_trunc"
         ),
-        unet=unet,
-        scheduler=_ddim(diffusers),
-        vocoder=_vocoder(torch, transformers),
-    )
-    pipeline.save_pretrained(folder)
-    return folder
+        "unet": unet,
+        "scheduler": _ddim(diffusers),
+        "vocoder": _vocoder(torch, transformers),
+    }
 
 
 def write_tiny_stable_audio(folder: Path, *, seed: int = 0) -> Path:
+    import diffusers
+
+    diffusers.StableAudioPipeline(**stable_audio_parts(seed)).save_pretrained(folder)
+    return folder
+
+
+def stable_audio_parts(seed: int = 0) -> dict[str, Any]:
     torch, diffusers, transformers = _libraries()
     pytest.importorskip("torchsde")
     torch.manual_seed(seed)
     tokenizer = tiny_t5_tokenizer(transformers)
-    pipeline = diffusers.StableAudioPipeline(
-        vae=diffusers.AutoencoderOobleck(
+    return {
+        "vae": diffusers.AutoencoderOobleck(
             encoder_hidden_size=6, downsampling_ratios=[4, 5], decoder_channels=3, decoder_input_channels=3,
             audio_channels=2, channel_multiples=[2, 4], sampling_rate=STABLE_RATE_HZ,
         ),
-        text_encoder=transformers.T5EncoderModel(
+        "text_encoder": transformers.T5EncoderModel(
             transformers.T5Config(
                 vocab_size=len(tokenizer), d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2, dropout_rate=0.0
             )
         ),
-        projection_model=diffusers.StableAudioProjectionModel(
+        "projection_model": diffusers.StableAudioProjectionModel(
             text_encoder_dim=16, conditioning_dim=4, min_value=0, max_value=32
         ),
-        tokenizer=tokenizer,
-        transformer=diffusers.StableAudioDiTModel(
+        "tokenizer": tokenizer,
+        "transformer": diffusers.StableAudioDiTModel(
             sample_size=round(STABLE_LONGEST_S * STABLE_RATE_HZ / 20), in_channels=3, num_layers=1,
             attention_head_dim=4, num_attention_heads=2, num_key_value_attention_heads=2, out_channels=3,
             cross_attention_dim=4, time_proj_dim=8, global_states_input_dim=8, cross_attention_input_dim=4,
         ),
-        scheduler=diffusers.CosineDPMSolverMultistepScheduler(
+        "scheduler": diffusers.CosineDPMSolverMultistepScheduler(
             solver_order=2, prediction_type="v_prediction", sigma_data=1.0, sigma_schedule="exponential"
         ),
-    )  # fmt: skip
-    pipeline.save_pretrained(folder)
-    return folder
+    }  # fmt: skip
 
 
 def _libraries() -> tuple[Any, Any, Any]:

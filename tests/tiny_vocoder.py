@@ -22,5 +22,11 @@ def write_tiny_vocoder(folder: Path, bands: int = 64) -> Path:
         resblock_dilation_sizes=[[1]],
         normalize_before=False,
     )
-    transformers.SpeechT5HifiGan(config).save_pretrained(folder)
+    model = transformers.SpeechT5HifiGan(config)
+    with torch.no_grad():
+        # A fresh model's small weights give silence.
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 1 / weight[0].numel() ** 0.5)
+    model.save_pretrained(folder)
     return folder

@@ -136,6 +136,7 @@ rule train_classifier:
         audio=all_shards(f"{CLIPS}/audio/shard={{shard}}.parquet"),
         partition=f"{AUDIO_SPLIT}/partition.parquet",
         synthetic=arm_clips,
+        checkpoint=lambda wc: checkpoint_files(wc.classifier),
     output:
         predictions=f"{ARM}/predictions.parquet",
         models=directory(f"{ARM}/models"),

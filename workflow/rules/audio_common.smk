@@ -111,6 +111,19 @@ def shown_clips(wildcards):
     ]
 
 
+def checkpoint_files(classifier):
+    """The local file or folder of a pretrained classifier as inputs; of a URL or hub id the option itself counts."""
+    options = P.config.audio_classifiers[classifier].options
+    found = []
+    for key in ("weights", "model"):
+        place = Path(str(options.get(key) or "")).expanduser()
+        if options.get(key) and place.is_file():
+            found.append(str(place))
+        elif options.get(key):
+            found += model_files(options[key])
+    return found
+
+
 wildcard_constraints:
     generator=one_of(P.audio.ids),
     classifier=one_of(P.config.audio_classifiers),

@@ -39,6 +39,7 @@ rule train_mix:
         synthetic=mix_clips,
         choice=mix_choice,
         asked=mix_asked,
+        checkpoint=lambda wc: checkpoint_files(wc.recogniser),
     output:
         predictions=f"{MIX}/predictions.parquet",
         history=f"{MIX}/history.parquet",
@@ -55,22 +56,17 @@ rule train_mix:
         gpu=1,
     params:
         mix=lambda wc: asdict(mix_of(wc)),
-        variant=lambda wc: P.foundation.variant(
-            wc.recogniser, wc.percent, wc.protocol
-        ),
+        variant=lambda wc: P.foundation.variant(wc.recogniser, wc.percent, wc.protocol),
         classifier=lambda wc: P.foundation.recogniser_target(wc.recogniser),
         options=lambda wc: P.config.audio_classifiers[wc.recogniser].options,
         seeds=lambda wc: P.audio.classifier_seeds(wc.recogniser),
         augmentations=lambda wc: P.foundation.augmentations_of(wc.recogniser),
-        drop_fraction=lambda wc: P.foundation.study.drop_fraction,
+        drop_fraction=mix_drops,
         draw_seed=lambda wc: P.foundation.study.seed,
         code=lambda wc: code(
             "train_mix",
             P.foundation.recogniser_target(wc.recogniser),
-            *[
-                part["target"]
-                for part in P.foundation.augmentations_of(wc.recogniser)
-            ],
+            *[part["target"] for part in P.foundation.augmentations_of(wc.recogniser)],
         ),
     script:
         "../scripts/train_mix.py"
@@ -157,13 +153,11 @@ rule fit_probes:
     threads: 1
     params:
         mix=lambda wc: asdict(mix_of(wc)),
-        variant=lambda wc: P.foundation.variant(
-            wc.recogniser, wc.percent, wc.protocol
-        ),
+        variant=lambda wc: P.foundation.variant(wc.recogniser, wc.percent, wc.protocol),
         classifier=lambda wc: P.foundation.recogniser_target(wc.recogniser),
         options=lambda wc: P.config.audio_classifiers[wc.recogniser].options,
         seeds=lambda wc: P.audio.classifier_seeds(wc.recogniser),
-        drop_fraction=lambda wc: P.foundation.study.drop_fraction,
+        drop_fraction=mix_drops,
         draw_seed=lambda wc: P.foundation.study.seed,
         code=lambda wc: code(
             "fit_probes", P.foundation.recogniser_target(wc.recogniser)

@@ -10,9 +10,7 @@ KEPT = f"{OF_RECOGNISER}/kept/{{origin}}_{{amount}}.parquet"
 ALLOCATED = f"{OF_RECOGNISER}/allocated/real={{percent}}/{{origin}}_{{amount}}.parquet"
 ASKED = f"{OF_SPLIT}/origin={{origin}}/prompted.parquet"
 PROMPTS = f"{RESULTS}/prompts/dataset={{dataset}}/prompts={{prompts}}"
-PROMPTED_CLIPS = (
-    f"{RESULTS}/prompted/dataset={{dataset}}/generator={{generator}}/prompts={{prompts}}"
-)
+PROMPTED_CLIPS = f"{RESULTS}/prompted/dataset={{dataset}}/generator={{generator}}/prompts={{prompts}}"
 
 
 def source_files(dataset, split, source, embedding=None):
@@ -24,7 +22,10 @@ def source_files(dataset, split, source, embedding=None):
             return shards_of(part, dataset, split, made.generator)
         part = "interpolated" if embedding is None else f"interpolated-{embedding}"
         return expand(
-            f"{MADE}/{part}.parquet", dataset=dataset, split=split, generator=P.audio.model
+            f"{MADE}/{part}.parquet",
+            dataset=dataset,
+            split=split,
+            generator=P.audio.model,
         )
     part = "clips" if embedding is None else f"embedding={embedding}"
     return expand(
@@ -65,6 +66,13 @@ def mix_asked(wildcards):
     return ASKED.format(
         dataset=wildcards.dataset, split=wildcards.split, origin=mix.source
     )
+
+
+def mix_drops(wildcards):
+    """The part of its clips that a mix drops itself; a part of the classes left before."""
+    if mix_of(wildcards).filter != "clap":
+        return 0.0
+    return P.foundation.study.drop_fraction
 
 
 def mix_files(dataset, split, recogniser, percent, protocol):

@@ -30,7 +30,9 @@ rule generate_prompted:
     params:
         generator=lambda wc: P.foundation.generator_target(wc.generator),
         options=lambda wc: P.config.audio_generators[wc.generator].options,
-        clips_per_class=lambda wc: P.config.audio_generators[wc.generator].clips_per_class,
+        clips_per_class=lambda wc: P.config.audio_generators[
+            wc.generator
+        ].clips_per_class,
         shards=lambda wc: P.config.audio_generators[wc.generator].shards,
         seed=lambda wc: P.config.audio_generators[wc.generator].seed,
         cache=CACHE,

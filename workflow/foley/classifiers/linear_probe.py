@@ -357,6 +357,11 @@ class _Loss:
         error = (self._present(scores).softmax(2) - self.targets) * self.part
         return torch.bmm(self.z.transpose(1, 2), error)
 
+    def slope(self, scores: Tensor, along: Tensor) -> Tensor:
+        """How fast the loss changes where scores move ``along`` [M, n, C] -> [M]."""
+        error = (self._present(scores).softmax(2) - self.targets) * self.part
+        return (error * along).sum((1, 2))
+
     def curvature(self, scores: Tensor) -> Tensor:
         """Mean of p (1 - p) in each class [M, 1, C]: what the loss's second derivative has beside the clips' own."""
         p = self._present(scores).softmax(2)
@@ -392,13 +397,16 @@ def _minimise(
         downhill = _dot(direction, slope).flatten()
         along = loss.scores(direction)
         length = torch.where(solved | stuck, 0.0, 1.0).to(theta.dtype)
-        # Near the minimum the decrease is lost in rounding.
-        slack = 4 * torch.finfo(theta.dtype).eps * value.abs()
+        rounding = 4 * torch.finfo(theta.dtype).eps * scores.abs().amax((1, 2))
         for halving in range(HALVINGS + 1):
             t = length.view(-1, 1, 1)
             new_theta, new_scores = theta + t * direction, scores + t * along
             new_value = whole(new_scores, new_theta)
-            good = new_value <= value + SUFFICIENT * length * downhill + slack
+            good = new_value <= value + SUFFICIENT * length * downhill
+            if not bool(good.all()):
+                # Near the minimum the decrease is lost in rounding, but not the slope (Hager & Zhang 2005, section 3).
+                still = loss.slope(new_scores, along) + (penalty * new_theta * direction).sum((1, 2))
+                good = good | ((new_value <= value + rounding) & (still <= (2 * SUFFICIENT - 1) * downhill))
             if bool(good.all()):
                 break
             length = torch.where(good, length, length / 2 if halving < HALVINGS - 1 else 0.0)

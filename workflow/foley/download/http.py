@@ -372,7 +372,7 @@ class _Transfer:
             discard_part(self.target)
             raise _Again(said, wait_s=0.0)
         if status in (408, 425, 429) or status >= 500:
-            raise _Again(said, _retry_after(response.headers.get("Retry-After")))
+            raise _Again(said, retry_after(response.headers.get("Retry-After")))
         if status not in (200, 206):
             raise self._unavailable(said)
         if status == 206:
@@ -463,7 +463,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         todo += [argument for argument in each.args if isinstance(argument, BaseException)]
 
 
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds that a `Retry-After` header asks for (a number or a date, RFC 9110, 10.2.3)."""
     if value is None:
         return None

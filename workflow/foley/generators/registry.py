@@ -13,7 +13,7 @@ AUDIO_KINDS = {
     "mel_diffusion": "foley.generators.audio.mel_diffusion:MelDiffusion",
 }
 
-# Pretrained generators of audio that know no classes: what lies between two clips they can tell, but no clip of a class.
+# Pretrained generators of audio that know no classes: they tell what lies between two clips, but no clip of a class.
 UNCONDITIONAL_KINDS = {
     "audio_diffusion": "foley.generators.audio.audio_diffusion:AudioDiffusion",
 }

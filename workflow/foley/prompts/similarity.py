@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 
 # Words that carry no sound.
 _SILENT = "a an the of and with in on at to from by for as is are its it some very"
@@ -34,14 +35,15 @@ def stems(text: str) -> list[str]:
     return [stem(word) for word in words if word not in _EMPTY]
 
 
-def _grams(words: Sequence[str], n: int = 3) -> frozenset[str]:
-    text = f" {' '.join(words)} "
+@lru_cache(maxsize=4096)
+def _grams(sentence: str, n: int = 3) -> frozenset[str]:
+    text = f" {' '.join(sorted(stems(sentence)))} "
     return frozenset(text[start : start + n] for start in range(max(1, len(text) - n + 1)))
 
 
 def similarity(one: str, other: str) -> float:
     """Jaccard index of the letter trigrams of two texts' stems, sorted: 1 = alike, 0 = nothing shared."""
-    first, second = _grams(sorted(stems(one))), _grams(sorted(stems(other)))
+    first, second = _grams(one), _grams(other)
     return len(first & second) / len(first | second)
 
 

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import logging.config
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -110,7 +112,9 @@ class AudioCraftGenerator(PretrainedGenerator):
 
         with _text_encoders(self._text_encoder):
             try:
-                self._model = getattr(models, self.kind).get_pretrained(str(self._folder), device=self.device.type)
+                self._model = getattr(models, self.kind).get_pretrained(
+                    str(self._folder), device=self.device.type
+                )
             except FileNotFoundError:  # of the text encoder
                 raise
             except (*DAMAGE, LookupError, AttributeError, AssertionError) as error:
@@ -263,7 +267,20 @@ def import_audiocraft() -> None:
     for name, fill in (("xformers", _fill_xformers), ("spacy", _fill_spacy)):
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             fill(_stand_in(name))
-    import audiocraft.models  # noqa: F401
+    with _log_kept_open():
+        import audiocraft.models  # noqa: F401
+
+
+@contextmanager
+def _log_kept_open() -> Iterator[None]:
+    """Keep submitit, which audiocraft imports, from configuring logging: that closes the handlers of everybody, after
+    which a job's log stays as it is without a word."""
+    original = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = original
 
 
 def _stand_in(name: str) -> ModuleType:
@@ -292,7 +309,9 @@ def _fill_spacy(module: ModuleType) -> None:
     """spaCy cuts words for conditioners that normalise text, which no published model has."""
 
     def load(*_: Any, **__: Any) -> Any:
-        raise ImportError("this checkpoint normalises its prompts, which needs the package spacy: pip install spacy")
+        raise ImportError(
+            "this checkpoint normalises its prompts, which needs the package spacy: pip install spacy"
+        )
 
     module.load = load  # type: ignore[attr-defined]
 
@@ -321,8 +340,7 @@ class _From:
 def _text_encoders(find: Any) -> Iterator[None]:
     """Let audiocraft find its T5 where ``find`` says; by itself it looks in the working directory, then on the hub
     without a commit."""
-    from audiocraft.modules import conditioners
-
+    conditioners: Any = import_module("audiocraft.modules.conditioners")
     before = conditioners.T5Tokenizer, conditioners.T5EncoderModel
     conditioners.T5Tokenizer = _From(before[0], find)
     conditioners.T5EncoderModel = _From(

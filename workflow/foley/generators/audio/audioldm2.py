@@ -45,6 +45,7 @@ class AudioLDM2(PipelineGenerator):
     """AudioLDM 2, loaded."""
 
     Options = AudioLDM2Options
+    options: AudioLDM2Options
     kind = "AudioLDM2Pipeline"
     network = "unet"
 
@@ -99,7 +100,8 @@ class AudioLDM2(PipelineGenerator):
                 is_longer=torch.zeros(len(clips), 1, dtype=torch.bool, device=self.device),
             ).pooler_output
             of_text = clap.get_text_features(
-                input_ids=read["input_ids"].to(self.device), attention_mask=read["attention_mask"].to(self.device)
+                input_ids=read["input_ids"].to(self.device),
+                attention_mask=read["attention_mask"].to(self.device),
             ).pooler_output
             found += torch.cosine_similarity(of_audio.float(), of_text.float()).tolist()
         return found

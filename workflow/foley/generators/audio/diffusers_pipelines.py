@@ -64,7 +64,9 @@ class PipelineOptions(PromptedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.steps < 1 or self.guidance < 0:
-            raise ValueError(f"steps {self.steps} must be at least 1, guidance {self.guidance:g} not negative")
+            raise ValueError(
+                f"steps {self.steps} must be at least 1, guidance {self.guidance:g} not negative"
+            )
 
 
 class PipelineGenerator(PretrainedGenerator):
@@ -91,7 +93,15 @@ class PipelineGenerator(PretrainedGenerator):
             pipeline = kind.from_pretrained(
                 self._folder, dtype=self._dtype, local_files_only=True, **self.parts(self._folder)
             )
-        except (OSError, LookupError, TypeError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
+        except (
+            OSError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            UnpicklingError,
+            SafetensorError,
+        ) as error:
             raise ValueError(
                 f"model {options.model!r} is no whole {self.kind} of diffusers: {first_line(error)}"
             ) from error

@@ -166,7 +166,9 @@ def folder_of(model: str, revision: str | None, fetch: Callable[[str, str], Path
     if local.is_dir():
         return local, None
     if local.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise FileNotFoundError(f"there is no folder {model}; correct the path, or give a model id of the hub")
+        raise FileNotFoundError(
+            f"there is no folder {model}; correct the path, or give a model id of the hub"
+        )
     commit = pinned(model, revision)
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 

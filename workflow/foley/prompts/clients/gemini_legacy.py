@@ -47,7 +47,7 @@ class LegacyGeminiClient:
             client_options={"api_endpoint": address(settings.base_url)},
         )
         self._service = import_module("google.generativeai.client").get_default_generative_client()
-        session = getattr(self._service.transport, "_session", None)
+        session: Any = getattr(self._service.transport, "_session", None)
         if hasattr(session, "_max_refresh_attempts"):
             session._max_refresh_attempts = 0  # it would send a request with a refused key two times more
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 # Private, but the house reads this header in one way.
-from foley.download.http import _retry_after as retry_after
+from foley.download.http import retry_after as retry_after
 from foley.prompts.clients.protocol import LONGEST_ANSWER, Answer, Unavailable, without
 
 ADDRESS = "https://generativelanguage.googleapis.com"

@@ -163,8 +163,7 @@ def train_arm(
         )
     rows = read_partition(partition, labels["split"])
     class_ids = classes_in(rows)
-    heard = classifier(options, len(class_ids), seeds[0]).build()
-    rate, window = heard.sample_rate_hz, heard.window_samples
+    rate, window = classifier(options, len(class_ids), seeds[0]).hears()
     clips = build_arm(
         arm, Sources(audio, rows, synthetic), added_per_class=added_per_class, seed=draw_seed, sample_rate_hz=rate,
         max_samples=changes.reach(window), progress=progress,

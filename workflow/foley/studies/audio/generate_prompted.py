@@ -8,11 +8,11 @@ sets of prompts start from equal noise. With its prompt it is all that a clip de
 a bounded number of times. If none of them will do, its place stays empty and `rejected` has the reason. Levels are
 recorded as they are, not normalised.
 
-**Nothing is made twice.** Finished clips lie in the cache, outside of what Snakemake removes when a job dies, each under
-a hash of all that it depends on: weights, options, library versions, this generator's code, prompt and seed. They are
-written batch by batch, whole or not at all, and a batch is what it would have been in an uninterrupted run. So a killed
-job loses one batch at most; other shards, more clips a class or another dataset with the same prompts cost nothing
-for what is there already.
+**Nothing is made twice.** Finished clips lie in the cache, outside of what Snakemake removes when a job dies, each
+under a hash of all that it depends on: weights, options, library versions, the generator's code, prompt and seed. They
+are written batch by batch, whole or not at all, and a batch is what it would have been in an uninterrupted run. So a
+killed job loses one batch at most; other shards, more clips a class or another dataset with the same prompts cost
+nothing for what is there already.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ nothing else. Each seed draws anew, so that the spread over seeds holds that of 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +20,11 @@ from foley import tables
 from foley.runtime.seeds import derive
 from foley.studies.foundation.mix import REAL
 from foley.tables.audio_studies import SYNTHETIC_CLIPS
+
+log = logging.getLogger(__name__)
+
+# Part of the wanted synthetic clips of a class that must be there.
+LEAST = 0.8
 
 
 def draw_real(class_of: Mapping[str, int], percent: int, seed: int) -> list[str]:
@@ -43,24 +49,25 @@ def draw_synthetic(
 ) -> list[str]:
     """Ids of the synthetic clips that are used, ordered.
 
+    A generator's refused clips leave gaps, so a class may have somewhat fewer; a log line says which.
+
     Args:
         pool: clip id -> class id of all that the source has.
         counts: class id -> clips wanted; a class that is not named has none.
 
     Raises:
-        ValueError: the source has fewer clips of a class.
+        ValueError: the source has less than ``LEAST`` of what is wanted of a class.
     """
     of_class = _by_class(pool)
-    short = [
-        f"{class_id} ({len(of_class.get(class_id, ()))} of {count})"
-        for class_id, count in sorted(counts.items())
-        if len(of_class.get(class_id, ())) < count
-    ]
-    if short:
+    there = {class_id: len(of_class.get(class_id, ())) for class_id in counts}
+    short = {c: f"{c} ({there[c]} of {count})" for c, count in sorted(counts.items()) if there[c] < count}
+    if too_few := [text for c, text in short.items() if there[c] < LEAST * counts[c]]:
         raise ValueError(
-            f"source `{source}` has too few clips of these classes: {', '.join(short)}; raise clips_per_class of its "
+            f"source `{source}` has too few clips of these classes: {', '.join(too_few)}; raise clips_per_class of its "
             "generator, or lower the amount"
         )
+    if short:
+        log.warning("source %s: fewer clips of these classes: %s", source, ", ".join(short.values()))
     drawn: list[str] = []
     for class_id, count in counts.items():
         ids = of_class.get(class_id, [])

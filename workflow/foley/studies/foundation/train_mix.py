@@ -144,8 +144,7 @@ def train_mix(
     class_ids = classes_in(rows)
     source = MixClips(rows, synthetic, choice, prompted, drop_fraction)
     draws = {seed: source.draw(mix, draw_seed + seed) for seed in seeds}
-    heard = classifier(options, len(class_ids), seeds[0]).build()
-    rate, window = heard.sample_rate_hz, heard.window_samples
+    rate, window = classifier(options, len(class_ids), seeds[0]).hears()
     validation = real_clips(VALIDATION, audio, rows, rate, window, progress)
     if validation is None:
         raise ValueError(
