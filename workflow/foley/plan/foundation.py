@@ -213,6 +213,7 @@ class FoundationPlan:
                     f"config: `foundation.datasets` names `{dataset}`, whose clips have several labels each; "
                     "the study `foundation` needs one label a clip"
                 )
+        self.audio.check_splits("foundation.splits", self.study.splits, self.datasets)
         cache = Path(self.config.cache)
         for source in self.study.sources:
             self._check_source(source, cache)
