@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check install install-dev docs bench format clean
+.PHONY: help demo smoke test check install install-dev docs bench format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ demo: $(VENV)/installed ## run the default experiment on embedded data (minutes)
 	@echo "The report:  file://$(CURDIR)/results/report/index.html"
 	@echo "All scores:  results/scores.parquet"
 	@echo "Go on with:  source $(BIN)/activate && snakemake --cores all"
+
+smoke: $(VENV)/installed-dev ## run the study of prompted generators on tiny random checkpoints, offline (minutes)
+	$(BIN)/python tests/smoke_parts.py
 
 check: $(VENV)/installed-dev ## formatting, lint and types only
 	$(BIN)/ruff format --check .

@@ -36,4 +36,5 @@ rule all:
     input:
         [f"{RESULTS}/scores.parquet"] if P.has_studies else [],
         expand(CARD, dataset=P.datasets),
+        synthetic_cards(),
         f"{RESULTS}/report/index.html",

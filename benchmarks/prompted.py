@@ -67,17 +67,23 @@ def write_musicgen(folder: Path) -> Path:
     return write_audiocraft(folder, t5="t5-base", rate_hz=32_000, ratios=[8, 5, 4, 4], longest_s=30.0)
 
 
-def write_audioldm2(folder: Path) -> Path:
-    """As cvssp/audioldm2, with channels for the 0.76 B weights that the network of the large model has about."""
+def unet_of_audioldm2() -> Any:
+    """Of cvssp/audioldm2, with channels for the 0.76 B weights that the network of the large model has about."""
     import diffusers
-    import transformers
 
-    small = tiny_audioldm.audioldm2_parts()
-    unet = diffusers.AudioLDM2UNet2DConditionModel(
+    return diffusers.AudioLDM2UNet2DConditionModel(
         block_out_channels=(192, 384, 576, 960), layers_per_block=2, in_channels=8, out_channels=8, sample_size=256,
         attention_head_dim=8, down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 3),
         up_block_types=(*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"), cross_attention_dim=((None, 768, 1024),) * 4,
     )  # fmt: skip
+
+
+def write_audioldm2(folder: Path) -> Path:
+    """As cvssp/audioldm2, with the network of :func:`unet_of_audioldm2`."""
+    import diffusers
+    import transformers
+
+    small = tiny_audioldm.audioldm2_parts()
     vae = diffusers.AutoencoderKL(
         in_channels=1, out_channels=1, latent_channels=8, layers_per_block=2, block_out_channels=[128, 256, 512],
         down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3, sample_size=1024,
@@ -95,7 +101,7 @@ def write_audioldm2(folder: Path) -> Path:
         )
     )  # fmt: skip
     parts = small | {
-        "unet": unet,
+        "unet": unet_of_audioldm2(),
         "vae": vae,
         "vocoder": vocoder,
         "text_encoder": transformers.ClapModel(transformers.ClapConfig()),

@@ -142,8 +142,8 @@ def environment() -> dict[str, str]:
     }
 
 
-def copy_project(folder: Path, config: str) -> Project:
-    """A copy of the project without results."""
+def copy_project(folder: Path, config: str | Path) -> Project:
+    """A copy of the project without results; ``config`` is one of ours, or the path of another."""
     folder.mkdir(parents=True)
     for part in PARTS:
         source, target = REPOSITORY / part, folder / part
@@ -151,8 +151,9 @@ def copy_project(folder: Path, config: str) -> Project:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy2(source, target)
-    shutil.copy2(CONFIG / config, folder / config)
-    return Project(folder, config)
+    source = CONFIG / config
+    shutil.copy2(source, folder / source.name)
+    return Project(folder, source.name)
 
 
 def tone(seed: int, seconds: float = 0.6, rate: int = RATE) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from project import LABELS, Project, copy_project, write_clips
+from project import LABELS, REPOSITORY, Project, copy_project
 
 from foley import tables
 from foley.tables.audio_studies import SYNTHETIC_CLIPS
@@ -17,14 +17,15 @@ from foley.tables.foundation import CLASS_CHOICE, COSTS, MIX_CHOICE
 from foley.tables.prompts import LLM_REQUESTS, PROMPTS, REJECTED_PROMPTS
 from foley.tables.scores import PREDICTIONS
 from gemini_stub import KEY, Asked, GeminiStub, Reply, good_answer
-from tiny_audiocraft import write_tiny_audiocraft
+from smoke_parts import PLACE, PRESET, write_parts
 
 pytestmark = pytest.mark.workflow
 
-SOURCES = ["audiogen-label", "audiogen-gemini", "own"]
-FOLDS = ["fold1", "fold2"]
+SOURCES = ["audiogen-label", "audiogen-gemini", "audioldm2-gemini_legacy", "tiny_diffusion"]
+RECOGNISERS = ["tiny_cnn", "tiny_ssast"]
 MIXES = ["real", *(f"{s}_3{f}" for s in SOURCES for f in ("", "_precision", "_active"))]
-HOME = "results/foundation/dataset=mine"
+RESULTS = "results/foundation_smoke"
+HOME = f"{RESULTS}/foundation/dataset=mine"
 HOSTILE = "<script>alert('bell')</script> ringing in a church"
 
 
@@ -50,11 +51,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A finished run. Don't change it: copy it (`copy`)."""
     with GeminiStub(answer) as stub, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GEMINI_API_KEY", KEY)
-        project = copy_project(tmp_path_factory.mktemp("foundation") / "foley", "foundation.yaml")
+        folder = tmp_path_factory.mktemp("foundation") / "foley"
+        project = copy_project(folder, REPOSITORY / PRESET)
         config = project.path(project.config)
-        config.write_text(config.read_text().replace("http://127.0.0.1:1", stub.url))
-        write_clips(project.path("clips"))
-        write_tiny_audiocraft(project.path("models/audiogen"))
+        config.write_text(config.read_text().replace("http://127.0.0.1:8719", stub.url))
+        write_parts(project.path(PLACE))
         project.make()
         yield Run(project, stub, len(stub.requests))
 
@@ -69,27 +70,26 @@ def copy(run: Run, tmp_path: Path) -> Iterator[Project]:
 def test_every_mix_is_scored_against_as_many_real_clips(run: Run) -> None:
     rows = [
         r
-        for r in run.project.table("results/scores.parquet").to_pylist()
+        for r in run.project.table(f"{RESULTS}/scores.parquet").to_pylist()
         if r["study"] == "foundation" and r["class_id"] is None and r["seed"] is None
     ]
     accuracy = {
         (r["variant"], r["split"], r["method"]): r["value"] for r in rows if r["metric"] == "accuracy"
     }
-    half, none = "small/real=50%", "small/real=0%"
-    expected = {(half, split, mix) for split in (*FOLDS, "mean") for mix in (*MIXES, "chosen")}
-    expected |= {(none, split, f"{source}_3") for split in (*FOLDS, "mean") for source in SOURCES}
+    half = {(f"{r}/real=50%", "fold1", mix) for r in RECOGNISERS for mix in (*MIXES, "chosen")}
+    expected = half | {(f"{r}/real=0%", "fold1", f"{source}_3") for r in RECOGNISERS for source in SOURCES}
     assert {key for key in accuracy if key[0]} == expected
     gains = {
         (r["variant"], r["split"], r["method"]): r["value"] for r in rows if r["metric"] == "gain_over_real"
     }
-    assert gains.keys() == {key for key in expected if key[0] == half and key[2] != "real"}
+    assert gains.keys() == {key for key in half if key[2] != "real"}
     for (variant, split, mix), gain in gains.items():
         assert gain == pytest.approx(accuracy[variant, split, mix] - accuracy[variant, split, "real"])
 
 
 def test_validation_chooses_a_mix_in_each_split(run: Run) -> None:
-    for split in FOLDS:
-        place = run.project.path(f"{HOME}/split={split}/recogniser=small/protocol=clean/real=50")
+    for recogniser in RECOGNISERS:
+        place = run.project.path(f"{HOME}/split=fold1/recogniser={recogniser}/protocol=clean/real=50")
         rows = tables.read(place / "choice.parquet", MIX_CHOICE).to_pylist()
         assert {r["method"] for r in rows} == set(MIXES)
         (best,) = [r for r in rows if r["chosen"]]
@@ -101,7 +101,7 @@ def test_validation_chooses_a_mix_in_each_split(run: Run) -> None:
 
 def test_filters_take_synthetic_clips_from_classes(run: Run) -> None:
     for source in SOURCES:
-        place = run.project.path(f"{HOME}/split=fold1/recogniser=small")
+        place = run.project.path(f"{HOME}/split=fold1/recogniser=tiny_cnn")
         kept = tables.read(place / f"kept/{source}_3.parquet", CLASS_CHOICE).to_pylist()
         # A fifth of five classes.
         assert sorted(r["clips"] for r in kept) == [0, 3, 3, 3, 3]
@@ -112,10 +112,14 @@ def test_filters_take_synthetic_clips_from_classes(run: Run) -> None:
 
 def test_prompted_clips_belong_to_no_split_and_say_their_prompt(run: Run) -> None:
     for prompts in ("label", "gemini"):
-        place = run.project.path(f"results/prompted/dataset=mine/generator=audiogen/prompts={prompts}/clips")
+        place = run.project.path(
+            f"results/foundation_smoke/prompted/dataset=mine/generator=audiogen/prompts={prompts}/clips"
+        )
         rows = tables.read([place / f"shard={n}.parquet" for n in range(2)], SYNTHETIC_CLIPS).to_pylist()
         assert Counter(r["label"] for r in rows) == dict.fromkeys(LABELS, 4)
-        written = run.project.path(f"results/prompts/dataset=mine/prompts={prompts}/prompts.parquet")
+        written = run.project.path(
+            f"results/foundation_smoke/prompts/dataset=mine/prompts={prompts}/prompts.parquet"
+        )
         texts = {r["prompt_id"]: r["text"] for r in tables.read(written, PROMPTS).to_pylist()}
         assert all(texts[r["prompt_id"]] == r["prompt"] for r in rows)
     labels = {r["prompt"] for r in rows if r["label"] == "bell"}
@@ -123,18 +127,18 @@ def test_prompted_clips_belong_to_no_split_and_say_their_prompt(run: Run) -> Non
 
 
 def test_hostile_texts_are_rejected_and_escaped(run: Run) -> None:
-    place = run.project.path("results/prompts/dataset=mine/prompts=gemini")
+    place = run.project.path(f"{RESULTS}/prompts/dataset=mine/prompts=gemini")
     refused = tables.read(place / "rejected.parquet", REJECTED_PROMPTS).to_pylist()
     assert any(r["text"] == HOSTILE and r["label"] == "bell" for r in refused)
     assert not any("<" in r["text"] for r in tables.read(place / "prompts.parquet", PROMPTS).to_pylist())
-    page = run.project.path("results/report/index.html").read_text(encoding="utf-8")
+    page = run.project.path(f"{RESULTS}/report/index.html").read_text(encoding="utf-8")
     assert "alert(" in page and "<script>alert" not in page
 
 
 def test_the_key_appears_nowhere(run: Run) -> None:
     files = [
         path
-        for folder in ("results", ".foley", ".snakemake/log")
+        for folder in (RESULTS, ".foley", ".snakemake/log")
         for path in run.project.path(folder).rglob("*")
         if path.is_file()
     ]
@@ -143,14 +147,17 @@ def test_the_key_appears_nowhere(run: Run) -> None:
 
 
 def test_an_answer_is_paid_for_once(run: Run, copy: Project) -> None:
-    place = "results/prompts/dataset=mine/prompts=gemini"
-    before = {kind: copy.table(f"{place}/{kind}.parquet") for kind in ("prompts", "requests", "rejected")}
-    assert before["requests"].num_rows == run.requests > 0
-    shutil.rmtree(copy.path(place))
-    copy.make(f"{place}/prompts.parquet")
-    assert len(run.stub.requests) == run.requests
-    for kind, table in before.items():
-        assert copy.table(f"{place}/{kind}.parquet").equals(table)
+    paid = 0
+    for prompts in ("gemini", "gemini_legacy"):
+        place = f"{RESULTS}/prompts/dataset=mine/prompts={prompts}"
+        before = {kind: copy.table(f"{place}/{kind}.parquet") for kind in ("prompts", "requests", "rejected")}
+        paid += before["requests"].num_rows
+        shutil.rmtree(copy.path(place))
+        copy.make(f"{place}/prompts.parquet")
+        for kind, table in before.items():
+            assert copy.table(f"{place}/{kind}.parquet").equals(table)
+    # As many as were asked at first, and none since.
+    assert paid == run.requests == len(run.stub.requests)
 
 
 def test_costs_of_every_source(run: Run) -> None:
@@ -159,11 +166,13 @@ def test_costs_of_every_source(run: Run) -> None:
         for r in tables.read(run.project.path(f"{HOME}/costs.parquet"), COSTS).to_pylist()
     }
     assert rows.keys() == {
-        ("audiogen-label", None), ("audiogen-gemini", None), ("own", "fold1"), ("own", "fold2"),
+        ("audiogen-label", None), ("audiogen-gemini", None), ("audioldm2-gemini_legacy", None),
+        ("tiny_diffusion", "fold1"),
     }  # fmt: skip
     assert all(r["clips"] == 20 and r["compute_s"] > 0 for r in rows.values())
     asked = tables.read(
-        run.project.path("results/prompts/dataset=mine/prompts=gemini/requests.parquet"), LLM_REQUESTS
+        run.project.path(f"{RESULTS}/prompts/dataset=mine/prompts=gemini/requests.parquet"),
+        LLM_REQUESTS,
     )
     assert rows["audiogen-gemini", None]["requests"] == asked.num_rows
     assert rows["audiogen-gemini", None]["input_tokens"] == sum(asked["input_tokens"].to_pylist()) > 0
@@ -174,7 +183,7 @@ def test_nothing_is_left_to_do_and_a_change_reruns_what_hangs_on_it(run: Run) ->
     project = run.project
     assert project.planned() == []
     jobs = Counter(project.planned("mix", changes={"foundation": {"drop_fraction": 0.4}}))
-    assert jobs["filter_classes"] == len(SOURCES) * len(FOLDS)
+    assert jobs["filter_classes"] == len(SOURCES) * len(RECOGNISERS)
     # The mixes of the filter and what reads them; no clip is made anew, and no other mix is trained.
     assert {job for job in jobs if job.startswith("train_mix")} == {
         f"train_mix {s}_3_precision" for s in SOURCES
@@ -197,13 +206,13 @@ def test_nothing_is_left_to_do_and_a_change_reruns_what_hangs_on_it(run: Run) ->
             "a generator of kind `audiogen` needs `prompts`",
         ),
         (
-            {"foundation": {"sources": [{"generator": "own", "prompts": "label"}]}},
+            {"foundation": {"sources": [{"generator": "tiny_diffusion", "prompts": "label"}]}},
             "is trained on the split and takes no `prompts`",
         ),
         ({"foundation": {"amounts": [9]}}, "clips_per_class is 4"),
         ({"foundation": {"filters": ["precision"]}}, "filters lacks `none`"),
         ({"foundation": {"filters": ["none", "clap"]}}, "give `clap`, the model that listens"),
-        ({"foundation": {"recognisers": ["smal"]}}, "did you mean `small`"),
+        ({"foundation": {"recognisers": ["tiny_cn"]}}, "did you mean `tiny_cnn`"),
         ({"prompts": {"label": {"options": {"template": "no name"}}}}, "prompts.label.options"),
     ],
 )

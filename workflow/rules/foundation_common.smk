@@ -141,6 +141,17 @@ def foundation_choices(dataset):
     )
 
 
+def synthetic_cards():
+    """The card of every set of prompted clips."""
+    return [
+        f"{PROMPTED_CLIPS}/README.md".format(
+            dataset=dataset, generator=source.generator, prompts=source.prompts
+        )
+        for dataset in P.foundation.datasets
+        for source in P.foundation.prompted
+    ]
+
+
 def heard_sources(dataset):
     """Of each source the clips, and vectors of them and of real clips (none without a probe), in the first split."""
     split = P.foundation.study.splits[0]
