@@ -18,6 +18,9 @@ rule split_clips:
     conda:
         "../../envs/report.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         settings=lambda wc: P.audio.split_settings(wc.split),
         code=code("split_clips"),
@@ -46,6 +49,8 @@ rule train_generator:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(8000, of_input=3),
+        runtime=minutes(1440),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
         options=lambda wc: P.config.audio_generators[wc.generator].options,
@@ -72,6 +77,8 @@ rule generate_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(6000),
+        runtime=minutes(480),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
         kind=lambda wc: P.config.audio_generators[wc.generator].kind,
@@ -106,6 +113,8 @@ rule interpolate_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(6000, of_input=3),
+        runtime=minutes(480),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
         kind=lambda wc: P.config.audio_generators[wc.generator].kind,
@@ -140,6 +149,8 @@ rule train_classifier:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(6000, of_input=3),
+        runtime=minutes(480),
     params:
         classifier=lambda wc: P.audio.classifier_target(wc.classifier),
         options=lambda wc: P.config.audio_classifiers[wc.classifier].options,
@@ -172,6 +183,9 @@ rule compare_arms:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         splits=lambda wc: P.audio.interpolation.splits,
         draws=lambda wc: P.audio.interpolation.bootstrap,
