@@ -33,7 +33,9 @@ def record_own_outputs():
 
     async def recorded(persistence, job):
         ours = persistence.dag.workflow
-        if ours.local_exec:  # of Slurm's two processes a job the inner one, which does the work
+        if (
+            ours.local_exec
+        ):  # of Slurm's two processes a job the inner one, which does the work
             ours.workflow_settings.exec_mode = ExecMode.DEFAULT
         try:
             await finished(persistence, job)

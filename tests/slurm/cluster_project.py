@@ -1,0 +1,96 @@
+"""The project on the cluster: runs in the background, what they say, and what the accounting says of their jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster import Cluster
+from project import Project, environment
+
+PATIENCE_S = 300
+
+
+@dataclass
+class ClusterRun:
+    """A run of the workflow whose jobs go to the cluster."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, ready: Callable[[], bool], what: str) -> None:
+        """Return when ``ready``; the run must not end before."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not ready():
+            assert self.process.poll() is None, f"the run ended before {what}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"no {what}:\n{self.said()}"
+            time.sleep(0.2)
+
+    def succeed(self) -> str:
+        assert self.process.wait(PATIENCE_S) == 0, self.said()
+        return self.said()
+
+    def kill(self) -> None:
+        """The main process is gone, its jobs are not told."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class ClusterProject:
+    """A copy of the project that runs on the cluster."""
+
+    project: Project
+    cluster: Cluster
+
+    @contextmanager
+    def started(
+        self, *targets: str, options: tuple[str, ...] = (), changes: Mapping[str, Any] | None = None
+    ) -> Iterator[ClusterRun]:
+        command = self.project.options(
+            *("--workflow-profile", str(self.cluster.folder / "profile")),
+            *(*options, "--", *targets),
+            changes=changes,
+        )
+        log = self.project.path("run.log")
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=self.project.folder,
+                env=environment() | {"PATH": self.cluster.environment()["PATH"]},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield ClusterRun(process, log)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def run(self, *targets: str, **more: Any) -> str:
+        """Run to a good end; returns what was said."""
+        with self.started(*targets, **more) as run:
+            return run.succeed()
+
+    def attempts(self, since: int) -> list[dict[str, str]]:
+        """Rows of the accounting after job number ``since``, in the order of submission."""
+        return [row for row in self.cluster.accounting() if int(row["JobIDRaw"]) > since]
+
+    def last_job(self) -> int:
+        return max((int(row["JobIDRaw"]) for row in self.cluster.accounting()), default=0)
+
+    def running(self, comment: str) -> list[list[str]]:
+        return [job for job in self.cluster.queue() if job[1] == "RUNNING" and comment in job[3]]

@@ -1,0 +1,265 @@
+"""The workflow on a real Slurm cluster: the same tables, whatever happens to nodes, jobs and the main process."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pytest
+from cluster_project import ClusterProject
+from project import Project, copy_project, write_clips, write_words
+
+pytestmark = pytest.mark.slurm
+
+SHARDS = [f"results/clips/dataset=soundbox/audio/shard={shard}.parquet" for shard in (0, 1)]
+TRAINING = "results/embeddings/dataset=soundbox/embedding=scratch/split=fold0/embeddings.parquet"
+# A job waits here for as long as the test wants it to.
+HELD = (
+    "    open('held-{}', 'w').close()\n"
+    "    while __import__('os').path.exists('hold-{}'): __import__('time').sleep(0.1)\n"
+)
+
+
+class Use(NamedTuple):
+    """A job's use of a GPU, from its log and the accounting."""
+
+    node: str
+    device: str
+    start: datetime
+    end: datetime
+
+
+def uses_of_gpus(logs: Path, rows: Iterable[dict[str, str]]) -> list[Use]:
+    node_of = {row["JobIDRaw"]: row["NodeList"] for row in rows}
+    found = []
+    for log in logs.rglob("*.log"):
+        text = log.read_text()
+        job = re.search(r"^(.*?) INFO foley: Slurm job (\d+);", text, re.M)
+        devices = re.search(r"devices \['([\d', ]+)'\]", text)
+        done = re.search(r"^(.*?) INFO foley: .* done in ", text, re.M)
+        if not devices:
+            continue
+        assert job and done, text
+        start, end = (datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f") for time in (job[1], done[1]))
+        found += [Use(node_of[job[2]], device, start, end) for device in devices[1].split("', '")]
+    return found
+
+
+def overlap(one: Any, other: Any) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
+def same_tables(found: dict[str, pa.Table], expected: dict[str, pa.Table]) -> None:
+    assert found.keys() == expected.keys()
+    for name, table in expected.items():
+        assert found[name].equals(table), name
+
+
+def hold(project: Project, script: str, before: str, name: str) -> None:
+    """Let a rule's jobs wait for as long as the file ``hold-<name>`` is there."""
+    project.insert(f"workflow/scripts/{script}.py", before, HELD.format(name, name))
+
+
+@pytest.mark.ci
+def test_the_whole_study(fresh: ClusterProject, undisturbed: Project, tmp_path: Path) -> None:
+    """From nothing to the page, in a working directory elsewhere: the tables of a local run; GPUs shared out."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    before = fresh.last_job()
+    fresh.run(options=("--directory", str(elsewhere)))
+    same_tables(Project(elsewhere, "").tables(), undisturbed.tables())
+    assert not fresh.project.path("results").exists()
+
+    rows = fresh.attempts(before)
+    assert {row["State"] for row in rows} == {"COMPLETED"}
+    on_gpu = [row for row in rows if "gres/gpu=1" in row["AllocTRES"]]
+    assert {row["Partition"] for row in on_gpu} == {"gpu"}
+    assert {row["Partition"] for row in rows if row not in on_gpu} == {"cpu"}
+    uses = uses_of_gpus(elsewhere / "results/logs", rows)
+    for use in uses:
+        print(f"{use.node} CUDA_VISIBLE_DEVICES={use.device} {use.start:%H:%M:%S} to {use.end:%H:%M:%S}")
+    assert len(uses) == len(on_gpu) >= 12
+    for one, other in combinations(uses, 2):
+        assert (one.node, one.device) != (other.node, other.device) or not overlap(one, other)
+    at_once = max(sum(use.start <= moment < use.end for use in uses) for moment in {u.start for u in uses})
+    assert 1 < at_once <= fresh.cluster.gpus
+    # Rules of seconds share jobs.
+    logged = len(list((elsewhere / "results/logs").rglob("*.log")))
+    assert len(rows) < logged
+    assert all(row["Comment"].startswith(("rule_", "group_")) for row in rows)
+
+
+def test_a_node_dies_in_the_middle_of_a_shard(finished: ClusterProject, undisturbed: Project) -> None:
+    project, cluster = finished.project, finished.cluster
+    shutil.rmtree(project.path("results"))
+    hold(project, "ingest_shard", "    ingest_shard(\n", "shard")
+    project.path("hold-shard").touch()
+    before = finished.last_job()
+    with finished.started(*SHARDS) as run:
+        run.wait_for(lambda: len(finished.running("ingest_shard")) == 2, "two shards")
+        run.wait_for(project.path("held-shard").exists, "a job in the middle of its shard")
+        node = finished.running("ingest_shard_wildcards_soundbox_0")[0][2]
+        cluster.kill_node(node)
+        project.path("hold-shard").unlink()
+        said = run.succeed()
+    cluster.start_node(node)
+    assert "NODE_FAIL" in said
+    tries = [row for row in finished.attempts(before) if "soundbox_0" in row["Comment"]]
+    assert [row["State"] for row in tries] == ["NODE_FAIL", "COMPLETED"]
+    assert tries[0]["NodeList"] == node != tries[1]["NodeList"]
+    expected = undisturbed.tables()
+    for path in SHARDS:
+        assert project.table(path).replace_schema_metadata(None).equals(expected[path.partition("/")[2]])
+
+
+def test_a_node_dies_in_the_middle_of_a_training(finished: ClusterProject, tmp_path: Path) -> None:
+    project, cluster = finished.project, finished.cluster
+    changes = {"embeddings": {"scratch": {"options": {"epochs": 30, "patience": 30}}}}
+    expected = project.copy_to(tmp_path / "expected")
+    expected.make(TRAINING, changes=changes)
+    # A checkpoint after each epoch, and slow epochs.
+    loop = project.path("workflow/foley/training/loop.py")
+    text = loop.read_text().replace("checkpoint_every_s: float = 30.0", "checkpoint_every_s: float = 0.0")
+    loop.write_text(
+        text.replace("        model.train()\n", "        model.train()\n        time.sleep(0.3)\n", 1)
+    )
+    before = finished.last_job()
+    with finished.started(TRAINING, changes=changes) as run:
+        checkpoints = project.path(".foley/checkpoints")
+        run.wait_for(lambda: checkpoints.is_dir() and any(checkpoints.glob("*.pt")), "a checkpoint")
+        node = finished.running("train_encoder")[0][2]
+        cluster.kill_node(node)
+        run.succeed()
+    cluster.start_node(node)
+    tries = [row for row in finished.attempts(before) if "train_encoder" in row["Comment"]]
+    assert [row["State"] for row in tries] == ["NODE_FAIL", "COMPLETED"]
+    logs = project.path("results/logs/train_encoder").rglob("*.log")
+    continued = re.search(r"continues after epoch (\d+)", next(logs).read_text())
+    assert continued and 1 <= int(continued[1]) < 30
+    assert project.table(TRAINING).equals(expected.table(TRAINING))
+
+
+def test_a_job_without_enough_memory_gets_more(finished: ClusterProject) -> None:
+    """No cgroups here: the job itself keeps to what it asked for."""
+    project = finished.project
+    shutil.rmtree(project.path("results/clips"))
+    hungry = "    held = [b'x' * (10 << 20) for _ in range(45) if not __import__('time').sleep(0.02)]\n"
+    project.insert("workflow/scripts/ingest_shard.py", "    ingest_shard(\n", hungry)
+    before = finished.last_job()
+    said = finished.run(SHARDS[0], options=("--set-resources", "ingest_shard:mem_mb=400*2**(attempt-1)"))
+    assert re.search(r"out of memory: it holds \d+ MiB and asked for 400 \(resource `mem_mb`\)", said)
+    tries = [row for row in finished.attempts(before) if "ingest_shard" in row["Comment"]]
+    assert [row["State"] for row in tries] == ["FAILED", "COMPLETED"]
+    assert ["mem=400M" in tries[0]["AllocTRES"], "mem=800M" in tries[1]["AllocTRES"]] == [True, True]
+
+
+def test_a_run_outlives_the_end_of_all_its_jobs(finished: ClusterProject, undisturbed: Project) -> None:
+    """`scancel` of everything: all is submitted again."""
+    project, cluster = finished.project, finished.cluster
+    shutil.rmtree(project.path("results"))
+    hold(project, "ingest_shard", "    ingest_shard(\n", "shard")
+    project.path("hold-shard").touch()
+    before = finished.last_job()
+    with finished.started(*SHARDS) as run:
+        run.wait_for(lambda: len(finished.running("ingest_shard")) == 2, "two shards")
+        cluster.cancel_all()
+        project.path("hold-shard").unlink()
+        run.succeed()
+    states = sorted(
+        row["State"].split()[0] for row in finished.attempts(before) if "ingest" in row["Comment"]
+    )
+    assert states == ["CANCELLED", "CANCELLED", "COMPLETED", "COMPLETED"]
+    for path in SHARDS:
+        found = project.table(path).replace_schema_metadata(None)
+        assert found.equals(undisturbed.tables()[path.partition("/")[2]])
+
+
+@pytest.mark.ci
+def test_a_lost_main_process(finished: ClusterProject, undisturbed: Project) -> None:
+    """SIGKILL of the main process: one shard ends without it, one still runs when the command is given again."""
+    project = finished.project
+    shutil.rmtree(project.path("results/clips/dataset=soundbox"))
+    insert = HELD.replace("hold-{}", "hold-' + snakemake.wildcards.shard + '").replace("held-{}", "held")
+    project.insert("workflow/scripts/ingest_shard.py", "    ingest_shard(\n", insert)
+    project.path("hold-0").touch()
+    project.path("hold-1").touch()
+    before = finished.last_job()
+    with finished.started(*SHARDS) as run:
+        run.wait_for(lambda: len(finished.running("ingest_shard")) == 2, "two shards")
+        run.wait_for(project.path("held").exists, "a job at work")
+        run.kill()
+    project.path("hold-1").unlink()
+    deadline = datetime.now() + timedelta(seconds=120)
+    while len(finished.running("ingest_shard")) > 1:
+        assert datetime.now() < deadline
+    assert len(finished.running("ingest_shard_wildcards_soundbox_0")) == 1
+    with finished.started(*SHARDS) as run:
+        run.wait_for(lambda: "whose main process is gone" in run.said(), "word of the lost run")
+        project.path("hold-0").unlink()
+        run.succeed()
+    rows = [row for row in finished.attempts(before) if "ingest_shard" in row["Comment"]]
+    states = {shard: [r["State"].split()[0] for r in rows if r["Comment"].endswith(shard)] for shard in "01"}
+    assert states == {"0": ["CANCELLED", "COMPLETED"], "1": ["COMPLETED"]}
+    first, second = (row for row in rows if row["Comment"].endswith("0"))
+    assert first["End"] <= second["Start"]
+    for path in SHARDS:
+        found = project.table(path).replace_schema_metadata(None)
+        assert found.equals(undisturbed.tables()[path.partition("/")[2]])
+    # What the shard was made from was recorded without the main process: it reruns when that changes.
+    assert not [job for job in project.planned("shard") if job.startswith("ingest_shard")]
+    project.append("workflow/foley/datasets/ingest.py", "\n# changed\n")
+    assert [job for job in project.planned("shard") if job.startswith("ingest_shard")] == [
+        "ingest_shard 0",
+        "ingest_shard 1",
+    ]
+
+
+def test_a_job_with_two_gpus(finished: ClusterProject) -> None:
+    project = finished.project
+    shutil.rmtree(project.path(TRAINING).parents[2])
+    before = finished.last_job()
+    finished.run(
+        TRAINING, options=("--set-resources", "train_encoder:gpu=2", "train_encoder:slurm_partition=gpu")
+    )
+    (row,) = [row for row in finished.attempts(before) if "train_encoder" in row["Comment"]]
+    assert (row["NodeList"], row["State"]) == ("n1", "COMPLETED")
+    assert "gres/gpu=2" in row["AllocTRES"]
+    log = next(project.path("results/logs/train_encoder").rglob("*.log")).read_text()
+    assert log.count("starts; devices ['0', '1']") == 1
+
+
+def test_more_than_the_cluster_has_is_refused(finished: ClusterProject) -> None:
+    """No waiting for ever for what no node has."""
+    project = finished.project
+    shutil.rmtree(project.path("results/clips"))
+    with finished.started(
+        SHARDS[0], options=("--set-resources", "ingest_shard:mem_mb=200000", "--retries", "0")
+    ) as run:
+        assert run.process.wait(120) != 0
+    assert "sbatch failed" in run.said()
+
+
+def test_read_only_input_and_scratch(fresh: ClusterProject, tmp_path: Path) -> None:
+    """A user's folder that nobody may write to, and tables that are built in the node's scratch folder."""
+    clips = tmp_path / "clips"
+    write_clips(clips)
+    project = copy_project(tmp_path / "own", "folder.yaml")
+    write_words(project.path("words.txt"))
+    for path in [*clips.rglob("*"), clips]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat().st_mtime_ns for path in [clips, *clips.rglob("*")]}
+    scratch = tmp_path / "scratch"
+    own = ClusterProject(project, fresh.cluster)
+    own.run(
+        "results/features/dataset=mine/feature=logmel/shard=0.parquet",
+        options=("--default-resources", "slurm_account='lab'", f"tmpdir='{scratch}'"),
+        changes={"datasets": {"mine": {"folder": str(clips), "shards": 1}}},
+    )
+    assert scratch.is_dir() and not list(scratch.iterdir())
+    assert {path: path.stat().st_mtime_ns for path in [clips, *clips.rglob("*")]} == before
