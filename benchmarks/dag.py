@@ -106,7 +106,7 @@ def paper_table() -> Table:
             datasets[name] = {"path": str(tree.root), "options": tree.options}
         (folder / "here.yaml").write_text(yaml.safe_dump({"datasets": datasets}))
         looks = measure(folder, "--configfile", "experiments/paper.yaml", "here.yaml")
-    caption = "`experiments/paper.yaml` with all fourteen datasets, nothing downloaded yet; budget of the dry run: 30 s."
+    caption = "`experiments/paper.yaml` with all fourteen datasets, nothing fetched yet; budget of the dry run: 30 s."
     return Table(caption, COLUMNS, [row("paper.yaml", *looks)])
 
 

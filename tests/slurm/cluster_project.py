@@ -15,7 +15,7 @@ from typing import Any
 from cluster import Cluster
 from project import Project, environment
 
-PATIENCE_S = 300
+PATIENCE_S = 900
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pytest
 from cluster_project import ClusterProject
 from project import Project, copy_project, write_clips, write_words
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 SHARDS = [f"results/clips/dataset=soundbox/audio/shard={shard}.parquet" for shard in (0, 1)]
 TRAINING = "results/embeddings/dataset=soundbox/embedding=scratch/split=fold0/embeddings.parquet"
