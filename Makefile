@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slurm check install install-dev docs bench format clean
+.PHONY: help demo test test-slurm check install install-dev install-cluster docs bench format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,7 +53,7 @@ $(VENV)/installed-cluster: $(VENV)/installed-dev
 
 install-cluster: $(VENV)/installed-cluster ## the same, with what a Slurm cluster needs
 
-test-slurm: $(VENV)/installed-cluster ## tests on a real Slurm cluster that they start on this machine; as root on Debian (ONLY=ci: two of them)
+test-slurm: $(VENV)/installed-cluster ## tests on a real Slurm cluster that they start on this machine; as root on Debian (ONLY=ci: the main ones)
 	@packages=$$($(BIN)/python tests/slurm/cluster.py packages); test -z "$$packages" || { apt-get update -qq \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; }
 	$(BIN)/python -m pytest tests/slurm -m 'slurm$(if $(ONLY), and $(ONLY))'

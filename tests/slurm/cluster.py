@@ -229,7 +229,7 @@ class Cluster:
             "GresTypes=gpu",
             "ReturnToService=2",
             # A node that is silent for so long is down, and its jobs have failed.
-            "SlurmdTimeout=10",
+            "SlurmdTimeout=30",
             "KillWait=2",
             "JobRequeue=1",  # the default of most sites; the profile asks not to
             "EnforcePartLimits=ALL",

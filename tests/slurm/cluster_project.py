@@ -16,6 +16,7 @@ from cluster import Cluster
 from project import Project, environment
 
 PATIENCE_S = 900
+TRAINING = "results/embeddings/dataset=soundbox/embedding=scratch/split=fold0/embeddings.parquet"
 
 
 @dataclass

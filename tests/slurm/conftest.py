@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, ClusterError
-from cluster_project import ClusterProject
+from cluster_project import TRAINING, ClusterProject
 from project import Project, copy_project
 
 
@@ -41,8 +41,16 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished local run on soundbox. Don't change it: copy it."""
+    """A local run on soundbox up to a trained encoder. Don't change it: copy it."""
     project = copy_project(tmp_path_factory.mktemp("undisturbed") / "foley", "soundbox.yaml")
+    project.make(TRAINING)
+    return project
+
+
+@pytest.fixture(scope="session")
+def whole(undisturbed: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A local run on soundbox to its end."""
+    project = undisturbed.copy_to(tmp_path_factory.mktemp("whole") / "foley")
     project.make()
     return project
 
@@ -55,7 +63,7 @@ def fresh(cluster: Cluster, tmp_path: Path) -> Iterator[ClusterProject]:
 
 
 @pytest.fixture
-def finished(cluster: Cluster, undisturbed: Project, tmp_path: Path) -> Iterator[ClusterProject]:
-    """A copy of the finished local run, to go on with."""
+def trained(cluster: Cluster, undisturbed: Project, tmp_path: Path) -> Iterator[ClusterProject]:
+    """A copy of the local run, to go on with."""
     yield ClusterProject(undisturbed.copy_to(tmp_path / "foley"), cluster)
     cluster.cancel_all()

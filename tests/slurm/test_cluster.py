@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
-from cluster_project import ClusterProject
+from cluster_project import TRAINING, ClusterProject
 from project import Project, copy_project, write_clips, write_words
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 SHARDS = [f"results/clips/dataset=soundbox/audio/shard={shard}.parquet" for shard in (0, 1)]
-TRAINING = "results/embeddings/dataset=soundbox/embedding=scratch/split=fold0/embeddings.parquet"
 # A job waits here for as long as the test wants it to.
 HELD = (
     "    open('held-{}', 'w').close()\n"
@@ -67,13 +66,13 @@ def hold(project: Project, script: str, before: str, name: str) -> None:
 
 
 @pytest.mark.ci
-def test_the_whole_study(fresh: ClusterProject, undisturbed: Project, tmp_path: Path) -> None:
+def test_the_whole_study(fresh: ClusterProject, whole: Project, tmp_path: Path) -> None:
     """From nothing to the page, in a working directory elsewhere: the tables of a local run; GPUs shared out."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     before = fresh.last_job()
     fresh.run(options=("--directory", str(elsewhere)))
-    same_tables(Project(elsewhere, "").tables(), undisturbed.tables())
+    same_tables(Project(elsewhere, "").tables(), whole.tables())
     assert not fresh.project.path("results").exists()
 
     rows = fresh.attempts(before)
@@ -95,22 +94,22 @@ def test_the_whole_study(fresh: ClusterProject, undisturbed: Project, tmp_path: 
     assert all(row["Comment"].startswith(("rule_", "group_")) for row in rows)
 
 
-def test_a_node_dies_in_the_middle_of_a_shard(finished: ClusterProject, undisturbed: Project) -> None:
-    project, cluster = finished.project, finished.cluster
+def test_a_node_dies_in_the_middle_of_a_shard(trained: ClusterProject, undisturbed: Project) -> None:
+    project, cluster = trained.project, trained.cluster
     shutil.rmtree(project.path("results"))
     hold(project, "ingest_shard", "    ingest_shard(\n", "shard")
     project.path("hold-shard").touch()
-    before = finished.last_job()
-    with finished.started(*SHARDS) as run:
-        run.wait_for(lambda: len(finished.running("ingest_shard")) == 2, "two shards")
+    before = trained.last_job()
+    with trained.started(*SHARDS) as run:
+        run.wait_for(lambda: len(trained.running("ingest_shard")) == 2, "two shards")
         run.wait_for(project.path("held-shard").exists, "a job in the middle of its shard")
-        node = finished.running("ingest_shard_wildcards_soundbox_0")[0][2]
+        node = trained.running("ingest_shard_wildcards_soundbox_0")[0][2]
         cluster.kill_node(node)
         project.path("hold-shard").unlink()
         said = run.succeed()
     cluster.start_node(node)
     assert "NODE_FAIL" in said
-    tries = [row for row in finished.attempts(before) if "soundbox_0" in row["Comment"]]
+    tries = [row for row in trained.attempts(before) if "soundbox_0" in row["Comment"]]
     assert [row["State"] for row in tries] == ["NODE_FAIL", "COMPLETED"]
     assert tries[0]["NodeList"] == node != tries[1]["NodeList"]
     expected = undisturbed.tables()
@@ -118,8 +117,8 @@ def test_a_node_dies_in_the_middle_of_a_shard(finished: ClusterProject, undistur
         assert project.table(path).replace_schema_metadata(None).equals(expected[path.partition("/")[2]])
 
 
-def test_a_node_dies_in_the_middle_of_a_training(finished: ClusterProject, tmp_path: Path) -> None:
-    project, cluster = finished.project, finished.cluster
+def test_a_node_dies_in_the_middle_of_a_training(trained: ClusterProject, tmp_path: Path) -> None:
+    project, cluster = trained.project, trained.cluster
     changes = {"embeddings": {"scratch": {"options": {"epochs": 30, "patience": 30}}}}
     expected = project.copy_to(tmp_path / "expected")
     expected.make(TRAINING, changes=changes)
@@ -129,15 +128,15 @@ def test_a_node_dies_in_the_middle_of_a_training(finished: ClusterProject, tmp_p
     loop.write_text(
         text.replace("        model.train()\n", "        model.train()\n        time.sleep(0.3)\n", 1)
     )
-    before = finished.last_job()
-    with finished.started(TRAINING, changes=changes) as run:
+    before = trained.last_job()
+    with trained.started(TRAINING, changes=changes) as run:
         checkpoints = project.path(".foley/checkpoints")
         run.wait_for(lambda: checkpoints.is_dir() and any(checkpoints.glob("*.pt")), "a checkpoint")
-        node = finished.running("train_encoder")[0][2]
+        node = trained.running("train_encoder")[0][2]
         cluster.kill_node(node)
         run.succeed()
     cluster.start_node(node)
-    tries = [row for row in finished.attempts(before) if "train_encoder" in row["Comment"]]
+    tries = [row for row in trained.attempts(before) if "train_encoder" in row["Comment"]]
     assert [row["State"] for row in tries] == ["NODE_FAIL", "COMPLETED"]
     logs = project.path("results/logs/train_encoder").rglob("*.log")
     continued = re.search(r"continues after epoch (\d+)", next(logs).read_text())
@@ -145,35 +144,33 @@ def test_a_node_dies_in_the_middle_of_a_training(finished: ClusterProject, tmp_p
     assert project.table(TRAINING).equals(expected.table(TRAINING))
 
 
-def test_a_job_without_enough_memory_gets_more(finished: ClusterProject) -> None:
+def test_a_job_without_enough_memory_gets_more(trained: ClusterProject) -> None:
     """No cgroups here: the job itself keeps to what it asked for."""
-    project = finished.project
+    project = trained.project
     shutil.rmtree(project.path("results/clips"))
     hungry = "    held = [b'x' * (10 << 20) for _ in range(45) if not __import__('time').sleep(0.02)]\n"
     project.insert("workflow/scripts/ingest_shard.py", "    ingest_shard(\n", hungry)
-    before = finished.last_job()
-    said = finished.run(SHARDS[0], options=("--set-resources", "ingest_shard:mem_mb=400*2**(attempt-1)"))
+    before = trained.last_job()
+    said = trained.run(SHARDS[0], options=("--set-resources", "ingest_shard:mem_mb=400*2**(attempt-1)"))
     assert re.search(r"out of memory: it holds \d+ MiB and asked for 400 \(resource `mem_mb`\)", said)
-    tries = [row for row in finished.attempts(before) if "ingest_shard" in row["Comment"]]
+    tries = [row for row in trained.attempts(before) if "ingest_shard" in row["Comment"]]
     assert [row["State"] for row in tries] == ["FAILED", "COMPLETED"]
     assert ["mem=400M" in tries[0]["AllocTRES"], "mem=800M" in tries[1]["AllocTRES"]] == [True, True]
 
 
-def test_a_run_outlives_the_end_of_all_its_jobs(finished: ClusterProject, undisturbed: Project) -> None:
+def test_a_run_outlives_the_end_of_all_its_jobs(trained: ClusterProject, undisturbed: Project) -> None:
     """`scancel` of everything: all is submitted again."""
-    project, cluster = finished.project, finished.cluster
+    project, cluster = trained.project, trained.cluster
     shutil.rmtree(project.path("results"))
     hold(project, "ingest_shard", "    ingest_shard(\n", "shard")
     project.path("hold-shard").touch()
-    before = finished.last_job()
-    with finished.started(*SHARDS) as run:
-        run.wait_for(lambda: len(finished.running("ingest_shard")) == 2, "two shards")
+    before = trained.last_job()
+    with trained.started(*SHARDS) as run:
+        run.wait_for(lambda: len(trained.running("ingest_shard")) == 2, "two shards")
         cluster.cancel_all()
         project.path("hold-shard").unlink()
         run.succeed()
-    states = sorted(
-        row["State"].split()[0] for row in finished.attempts(before) if "ingest" in row["Comment"]
-    )
+    states = sorted(row["State"].split()[0] for row in trained.attempts(before) if "ingest" in row["Comment"])
     assert states == ["CANCELLED", "CANCELLED", "COMPLETED", "COMPLETED"]
     for path in SHARDS:
         found = project.table(path).replace_schema_metadata(None)
@@ -181,29 +178,29 @@ def test_a_run_outlives_the_end_of_all_its_jobs(finished: ClusterProject, undist
 
 
 @pytest.mark.ci
-def test_a_lost_main_process(finished: ClusterProject, undisturbed: Project) -> None:
+def test_a_lost_main_process(trained: ClusterProject, undisturbed: Project) -> None:
     """SIGKILL of the main process: one shard ends without it, one still runs when the command is given again."""
-    project = finished.project
+    project = trained.project
     shutil.rmtree(project.path("results/clips/dataset=soundbox"))
     insert = HELD.replace("hold-{}", "hold-' + snakemake.wildcards.shard + '").replace("held-{}", "held")
     project.insert("workflow/scripts/ingest_shard.py", "    ingest_shard(\n", insert)
     project.path("hold-0").touch()
     project.path("hold-1").touch()
-    before = finished.last_job()
-    with finished.started(*SHARDS) as run:
-        run.wait_for(lambda: len(finished.running("ingest_shard")) == 2, "two shards")
+    before = trained.last_job()
+    with trained.started(*SHARDS) as run:
+        run.wait_for(lambda: len(trained.running("ingest_shard")) == 2, "two shards")
         run.wait_for(project.path("held").exists, "a job at work")
         run.kill()
     project.path("hold-1").unlink()
     deadline = datetime.now() + timedelta(seconds=120)
-    while len(finished.running("ingest_shard")) > 1:
+    while len(trained.running("ingest_shard")) > 1:
         assert datetime.now() < deadline
-    assert len(finished.running("ingest_shard_wildcards_soundbox_0")) == 1
-    with finished.started(*SHARDS) as run:
+    assert len(trained.running("ingest_shard_wildcards_soundbox_0")) == 1
+    with trained.started(*SHARDS) as run:
         run.wait_for(lambda: "whose main process is gone" in run.said(), "word of the lost run")
         project.path("hold-0").unlink()
         run.succeed()
-    rows = [row for row in finished.attempts(before) if "ingest_shard" in row["Comment"]]
+    rows = [row for row in trained.attempts(before) if "ingest_shard" in row["Comment"]]
     states = {shard: [r["State"].split()[0] for r in rows if r["Comment"].endswith(shard)] for shard in "01"}
     assert states == {"0": ["CANCELLED", "COMPLETED"], "1": ["COMPLETED"]}
     first, second = (row for row in rows if row["Comment"].endswith("0"))
@@ -220,25 +217,25 @@ def test_a_lost_main_process(finished: ClusterProject, undisturbed: Project) -> 
     ]
 
 
-def test_a_job_with_two_gpus(finished: ClusterProject) -> None:
-    project = finished.project
+def test_a_job_with_two_gpus(trained: ClusterProject) -> None:
+    project = trained.project
     shutil.rmtree(project.path(TRAINING).parents[2])
-    before = finished.last_job()
-    finished.run(
+    before = trained.last_job()
+    trained.run(
         TRAINING, options=("--set-resources", "train_encoder:gpu=2", "train_encoder:slurm_partition=gpu")
     )
-    (row,) = [row for row in finished.attempts(before) if "train_encoder" in row["Comment"]]
+    (row,) = [row for row in trained.attempts(before) if "train_encoder" in row["Comment"]]
     assert (row["NodeList"], row["State"]) == ("n1", "COMPLETED")
     assert "gres/gpu=2" in row["AllocTRES"]
     log = next(project.path("results/logs/train_encoder").rglob("*.log")).read_text()
     assert log.count("starts; devices ['0', '1']") == 1
 
 
-def test_more_than_the_cluster_has_is_refused(finished: ClusterProject) -> None:
+def test_more_than_the_cluster_has_is_refused(trained: ClusterProject) -> None:
     """No waiting for ever for what no node has."""
-    project = finished.project
+    project = trained.project
     shutil.rmtree(project.path("results/clips"))
-    with finished.started(
+    with trained.started(
         SHARDS[0], options=("--set-resources", "ingest_shard:mem_mb=200000", "--retries", "0")
     ) as run:
         assert run.process.wait(120) != 0
