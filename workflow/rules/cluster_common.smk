@@ -5,6 +5,9 @@ from snakemake.persistence import PersistenceBase
 
 from foley.runtime import slurm
 
+# The name of the last run, unless it came to a good end.
+LAST_RUN = Path(RESULTS) / ".slurm_run"
+
 
 def memory(mb, of_input=0):
     """Resource `mem_mb`: MiB, so many times the input's size on top, doubled with each attempt."""
@@ -33,9 +36,8 @@ def record_own_outputs():
 
     async def recorded(persistence, job):
         ours = persistence.dag.workflow
-        if (
-            ours.local_exec
-        ):  # of Slurm's two processes a job the inner one, which does the work
+        # Of the two processes that Slurm starts for a job, the inner one does the work.
+        if ours.local_exec:
             ours.workflow_settings.exec_mode = ExecMode.DEFAULT
         try:
             await finished(persistence, job)
@@ -48,9 +50,8 @@ def record_own_outputs():
 def take_over():
     """Hold the lock of the results; cancel what a lost run has left in Slurm's queue; note this run's name there."""
     guarded = lock.hold(Path(RESULTS) / ".lock")
-    note = Path(RESULTS) / ".slurm_run"
     # Where the file system knows no locks, the jobs may be those of a run that lives.
-    ended = slurm.cancel_lost_run(note, patience_s=300) if guarded else []
+    ended = slurm.cancel_lost_run(LAST_RUN, patience_s=300) if guarded else []
     if ended:
         print(
             f"foley: cancelled {len(ended)} jobs of a run whose main process is gone: {' '.join(ended)}",
@@ -58,7 +59,7 @@ def take_over():
         )
     run = getattr(workflow.scheduler._executor, "run_uuid", None)
     if run is not None:
-        slurm.note_run(note, run)
+        slurm.note_run(LAST_RUN, run)
 
 
 if workflow.exec_mode == ExecMode.REMOTE:
@@ -68,3 +69,7 @@ if workflow.exec_mode == ExecMode.REMOTE:
 onstart:
     # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
     take_over()
+
+
+onsuccess:
+    LAST_RUN.unlink(missing_ok=True)
