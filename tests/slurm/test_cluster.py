@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
 from datetime import datetime, timedelta
-from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pytest
-from cluster_project import TRAINING, ClusterProject
+from cluster_project import TRAINING, ClusterProject, check_gpus, same_tables
 from project import Project, copy_project, write_clips, write_words
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
@@ -23,41 +19,6 @@ HELD = (
     "    open('held-{}', 'w').close()\n"
     "    while __import__('os').path.exists('hold-{}'): __import__('time').sleep(0.1)\n"
 )
-
-
-class Use(NamedTuple):
-    """A job's use of a GPU, from its log and the accounting."""
-
-    node: str
-    device: str
-    start: datetime
-    end: datetime
-
-
-def uses_of_gpus(logs: Path, rows: Iterable[dict[str, str]]) -> list[Use]:
-    node_of = {row["JobIDRaw"]: row["NodeList"] for row in rows}
-    found = []
-    for log in logs.rglob("*.log"):
-        text = log.read_text()
-        job = re.search(r"^(.*?) INFO foley: Slurm job (\d+);", text, re.M)
-        devices = re.search(r"devices \['([\d', ]+)'\]", text)
-        done = re.search(r"^(.*?) INFO foley: .* done in ", text, re.M)
-        if not devices:
-            continue
-        assert job and done, text
-        start, end = (datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f") for time in (job[1], done[1]))
-        found += [Use(node_of[job[2]], device, start, end) for device in devices[1].split("', '")]
-    return found
-
-
-def overlap(one: Any, other: Any) -> bool:
-    return one.start < other.end and other.start < one.end
-
-
-def same_tables(found: dict[str, pa.Table], expected: dict[str, pa.Table]) -> None:
-    assert found.keys() == expected.keys()
-    for name, table in expected.items():
-        assert found[name].equals(table), name
 
 
 def hold(project: Project, script: str, before: str, name: str) -> None:
@@ -76,18 +37,7 @@ def test_the_whole_study(fresh: ClusterProject, whole: Project, tmp_path: Path) 
     assert not fresh.project.path("results").exists()
 
     rows = fresh.attempts(before)
-    assert {row["State"] for row in rows} == {"COMPLETED"}
-    on_gpu = [row for row in rows if "gres/gpu=1" in row["AllocTRES"]]
-    assert {row["Partition"] for row in on_gpu} == {"gpu"}
-    assert {row["Partition"] for row in rows if row not in on_gpu} == {"cpu"}
-    uses = uses_of_gpus(elsewhere / "results/logs", rows)
-    for use in uses:
-        print(f"{use.node} CUDA_VISIBLE_DEVICES={use.device} {use.start:%H:%M:%S} to {use.end:%H:%M:%S}")
-    assert len(uses) == len(on_gpu) >= 12
-    for one, other in combinations(uses, 2):
-        assert (one.node, one.device) != (other.node, other.device) or not overlap(one, other)
-    at_once = max(sum(use.start <= moment < use.end for use in uses) for moment in {u.start for u in uses})
-    assert 1 < at_once <= fresh.cluster.gpus
+    assert check_gpus(elsewhere / "results", rows, fresh.cluster) > 1
     # Rules of seconds share jobs.
     logged = len(list((elsewhere / "results/logs").rglob("*.log")))
     assert len(rows) < logged
