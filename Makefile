@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORES ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test check install install-dev docs bench format clean
+.PHONY: help demo smoke test test-slurm check install install-dev install-cluster docs bench format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,18 @@ check: $(VENV)/installed-dev ## formatting, lint and types only
 
 test: check ## check, then all tests; real audio is used when FOLEY_SHARED_DATA or ../shared/data is there
 	$(BIN)/python -m pytest
+
+$(VENV)/installed-cluster: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompts,prompted,dev,cluster]'
+	@$(BIN)/python workflow/fix_torchaudio.py
+	@touch $@
+
+install-cluster: $(VENV)/installed-cluster ## the same, with what a Slurm cluster needs
+
+test-slurm: $(VENV)/installed-cluster ## tests on a real Slurm cluster that they start on this machine; as root on Debian (ONLY=ci: the main ones)
+	@packages=$$($(BIN)/python tests/slurm/cluster.py packages); test -z "$$packages" || { apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; }
+	$(BIN)/python -m pytest tests/slurm -m 'slurm$(if $(ONLY), and $(ONLY))'
 
 docs: $(VENV)/installed-dev ## write the docs that are made from the code: config, tables, schema, DAG
 	$(BIN)/python docs/make_docs.py

@@ -12,6 +12,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/cluster_common.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/classes.smk"
 include: "workflow/rules/features.smk"

@@ -1,4 +1,4 @@
-"""What the published set-ups of the study `foundation` cost: clips, trainings, GPU-hours and tokens, before any is spent.
+"""What the published set-ups of the study `foundation` cost, before any is spent: clips, trainings, GPU-hours, tokens.
 
     python benchmarks/foundation_cost.py [--teraflops 30]
 
@@ -99,10 +99,10 @@ def table(teraflops: float) -> Table:
             )
         )  # fmt: skip
     caption = (
-        "Operations are counted in the networks at full size (SSAST Base; the U-Net of AudioLDM 2 large, whose exact widths "
-        "are not known here; for AudioGen and MusicGen 2 x weights x tokens x 2 for guidance). Hours are **estimates** at an "
-        f"assumed sustained {teraflops:g} TFLOP/s; what a GPU does, `benchmarks/prompted.py` measures. Tokens are those of "
-        "the questions, at four characters each; answers and thinking come on top."
+        "Operations are counted in the networks at full size (SSAST Base; the U-Net of AudioLDM 2 large, whose exact "
+        "widths are not known here; for AudioGen and MusicGen 2 x weights x tokens x 2 for guidance). Hours are "
+        f"**estimates** at an assumed sustained {teraflops:g} TFLOP/s; what a GPU does, `benchmarks/prompted.py` "
+        "measures. Tokens are those of the questions, at four characters each; answers and thinking come on top."
     )
     columns = (
         "preset", "clips", "making them, PFLOP", "GPU h", "trainings", "PFLOP a training", "GPU h", "requests",
@@ -112,7 +112,9 @@ def table(teraflops: float) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--teraflops", type=float, default=30.0, help="assumed sustained rate")
     print(table(parser.parse_args().teraflops).markdown())
 

@@ -21,7 +21,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foley.runtime import code, device, lock
+from foley.runtime import code, device, lock, slurm
 from foley.runtime.seeds import SeedStreams, derive
 
 LIBRARY = Path(__file__).resolve().parents[1] / "workflow" / "foley"
@@ -35,9 +35,13 @@ class Processes:
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, program: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        hidden = ("FOLEY_GPUS", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
+        hidden = ("FOLEY_GPUS", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "FOLEY_SCRATCH")
         environment = {key: value for key, value in os.environ.items() if key not in hidden}
-        environment |= {"TMPDIR": str(self.folder), "PYTHONPATH": str(LIBRARY.parent), **variables}
+        environment |= {
+            "FOLEY_GPU_LOCKS": str(self.folder / "locks"),
+            "PYTHONPATH": str(LIBRARY.parent),
+            **variables,
+        }
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(program), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.folder,
@@ -371,3 +375,92 @@ def test_a_job_ends_with_the_workflow_that_started_it(processes: Processes, tmp_
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("the job outlived its workflow")
+
+
+# On a cluster
+
+
+def test_a_job_ends_when_it_takes_more_memory_than_it_asked_for(processes: Processes, tmp_path: Path) -> None:
+    hungry = textwrap.dedent(SNAKEMAKE).replace('"gpu": 1', '"gpu": 0, "mem_mb": 300') + (
+        "with run_job(snakemake):\n"
+        "    held = []\n"
+        "    for _ in range(80):\n"
+        "        held.append(b'x' * (10 << 20))\n"
+        "        time.sleep(0.02)\n"
+        "print('done')\n"
+    )
+    status, out, errors = processes.run(hungry, SLURM_JOB_ID="7")
+    assert status == 137
+    assert out == ""
+    found = re.search(r"out of memory: it holds (\d+) MiB and asked for 300 \(resource `mem_mb`\)", errors)
+    assert found, errors
+    assert 300 < int(found[1]) < 800
+    assert "out of memory" in (tmp_path / "logs" / "extract.log").read_text()
+    # With as much as it takes, and where no cluster shares out memory, it goes on.
+    enough = hungry.replace('"mem_mb": 300', '"mem_mb": 3000')
+    assert processes.run(enough, SLURM_JOB_ID="7")[:2] == (0, "done\n")
+    assert processes.run(hungry)[:2] == (0, "done\n")
+
+
+def test_tables_are_built_in_scratch_on_a_cluster(processes: Processes, tmp_path: Path) -> None:
+    program = textwrap.dedent(SNAKEMAKE).replace('"gpu": 1', '"gpu": 0, "tmpdir": "scratch"') + (
+        "import os\nfrom pathlib import Path\nfrom foley import tables\n"
+        "from foley.tables.scores import SCORES\n"
+        "with run_job(snakemake):\n"
+        "    with tables.writer(Path('here/scores.parquet'), SCORES) as out:\n"
+        "        print(sorted(str(p) for p in Path('.').rglob('*.parquet')))\n"
+        "        assert not os.listdir('here') or not [p for p in Path('here').iterdir() if p.stat().st_size]\n"
+        "print(tables.read('here/scores.parquet', SCORES).num_rows, os.listdir('scratch'), os.listdir('here'))\n"
+    )
+    status, out, errors = processes.run(program, SLURM_JOB_ID="7")
+    assert status == 0, errors
+    during, after = out.splitlines()
+    assert re.fullmatch(r"\['scratch/foley-\w+/scores.parquet'\]", during)
+    assert after == "0 [] ['scores.parquet']"
+
+
+# Stands in for Slurm's commands: a queue that is a file, one id a line.
+SQUEUE = """#!/bin/sh
+[ -e broken ] && { echo "Unable to contact slurm controller" >&2; exit 1; }
+case "$*" in *--name=run-1*) cat queue;; esac
+"""
+SCANCEL = """#!/bin/sh
+[ "$*" = "--name=run-1" ] && [ ! -e stuck ] && : > queue
+exit 0
+"""
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "bin").mkdir()
+    for name, text in (("squeue", SQUEUE), ("scancel", SCANCEL)):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "queue").write_text("11\n12_3\n")
+    return tmp_path
+
+
+def test_jobs_of_a_lost_run_are_cancelled(queue: Path) -> None:
+    note = queue / "results" / ".slurm_run"
+    assert slurm.cancel_lost_run(note, 5) == []
+    slurm.note_run(note, "run-1")
+    assert slurm.cancel_lost_run(note, 5) == ["11", "12_3"]
+    assert (queue / "queue").read_text() == ""
+    assert not note.exists()
+
+
+def test_a_lost_run_that_cannot_be_ended_stops_the_next(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = queue / ".slurm_run"
+    slurm.note_run(note, "run-1")
+    (queue / "stuck").touch()
+    with pytest.raises(RuntimeError, match=r"do not end: see `squeue --name=run-1`"):
+        slurm.cancel_lost_run(note, 0.1)
+    (queue / "broken").touch()
+    with pytest.raises(RuntimeError, match="Unable to contact slurm controller"):
+        slurm.cancel_lost_run(note, 5)
+    monkeypatch.setenv("PATH", str(queue / "nowhere"))
+    with pytest.raises(RuntimeError, match="whose commands are not on this machine"):
+        slurm.cancel_lost_run(note, 5)
+    assert note.read_text() == "run-1\n"

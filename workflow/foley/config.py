@@ -410,7 +410,8 @@ class Interpolation(Model):
     steps: int = Field(50, ge=1, description="steps of the inversion and of the decoding")
     refinements: int = Field(0, ge=0, description="fixed-point iterations of each step of the inversion")
     max_rejected: Fraction = Field(
-        0.05, description="fail when more than this part of the interpolated clips (and more than one) is silent"
+        0.05,
+        description="fail when more than this part of the interpolated clips (and more than one) is silent",
     )
     bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
     seed: int = Field(0, ge=0, description="seed of the pairs, of the duplicates and of the bootstrap")

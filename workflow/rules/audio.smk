@@ -18,6 +18,9 @@ rule split_clips:
     conda:
         "../../envs/report.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         settings=lambda wc: P.audio.split_settings(wc.split),
         code=code("split_clips"),
@@ -48,6 +51,8 @@ rule train_generator:
         gpu=lambda wc: P.config.audio_generators[wc.generator].gpus,
         # One task, however many devices: the script starts a process for each itself.
         tasks=0,
+        mem_mb=memory(8000, of_input=3),
+        runtime=minutes(1440),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
         options=lambda wc: P.config.audio_generators[wc.generator].options,
@@ -75,6 +80,8 @@ rule generate_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(6000),
+        runtime=minutes(480),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
         kind=lambda wc: P.config.audio_generators[wc.generator].kind,
@@ -112,6 +119,8 @@ rule interpolate_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(6000, of_input=3),
+        runtime=minutes(480),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),
         pretrained=lambda wc: P.audio.pretrained(wc.generator),
@@ -150,6 +159,8 @@ rule train_classifier:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(6000, of_input=3),
+        runtime=minutes(480),
     params:
         classifier=lambda wc: P.audio.classifier_target(wc.classifier),
         options=lambda wc: P.config.audio_classifiers[wc.classifier].options,
@@ -182,6 +193,9 @@ rule compare_arms:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         splits=lambda wc: P.audio.interpolation.splits,
         draws=lambda wc: P.audio.interpolation.bootstrap,

@@ -18,6 +18,9 @@ rule describe_classes:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(15),
     params:
         code=code("describe_classes"),
     script:
@@ -38,6 +41,9 @@ rule embed_classes:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(6000),
+        runtime=minutes(60),
     params:
         options=lambda wc: P.config.class_vectors[wc.vectors].model_dump(
             mode="json", exclude={"checksum", "size_bytes"}

@@ -296,8 +296,3 @@ wildcard_constraints:
     shard=r"\d+",
     storage=one_of(P.data.storages()),
     source=r"[A-Za-z0-9_.-]+",
-
-
-onstart:
-    # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
-    lock.hold(Path(RESULTS) / ".lock")

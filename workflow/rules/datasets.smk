@@ -41,6 +41,9 @@ rule synthesise_dataset:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
     params:
         kind=lambda wc: P.data.target(wc.dataset),
         options=lambda wc: dataset_options(wc.dataset),
@@ -61,6 +64,9 @@ rule index_dataset:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
     params:
         kind=lambda wc: P.data.target(wc.dataset),
         options=lambda wc: dataset_options(wc.dataset),
@@ -90,6 +96,9 @@ rule ingest_shard:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(120),
     params:
         root=lambda wc: P.data.root(wc.dataset),
         shards=lambda wc: P.config.datasets[wc.dataset].shards,
@@ -120,6 +129,9 @@ rule collect_clips:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(60),
     params:
         max_rejected=lambda wc: P.config.datasets[wc.dataset].max_rejected,
         duplicates=lambda wc: P.config.datasets[wc.dataset].duplicates,
@@ -141,6 +153,9 @@ rule check_leaks:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     params:
         claims=lambda wc: P.data.claims(wc.dataset),
         policy=lambda wc: P.config.datasets[wc.dataset].leaks,
@@ -164,6 +179,9 @@ rule write_dataset_card:
     conda:
         "../../envs/report.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     params:
         facts=lambda wc: P.data.facts(wc.dataset),
         root=lambda wc: P.data.root(wc.dataset),

@@ -24,6 +24,8 @@ rule recognise_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(6000, of_input=3),
+        runtime=minutes(120),
     params:
         classifier=lambda wc: P.audio.classifier_target(wc.classifier),
         options=lambda wc: P.config.audio_classifiers[wc.classifier].options,
@@ -51,6 +53,8 @@ rule embed_synthetic:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     params:
         encoder=lambda wc: P.encoder_target(wc.embedding),
         weights=lambda wc: P.weights_shown(wc.embedding),
@@ -80,6 +84,8 @@ rule prompt_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(8000),
+        runtime=minutes(240),
     params:
         clap=lambda wc: P.audio.diffusion.clap.model_dump(),
         code=code("prompt_clips"),
@@ -105,6 +111,8 @@ rule prompt_real_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(8000),
+        runtime=minutes(240),
     params:
         clap=lambda wc: P.audio.diffusion.clap.model_dump(),
         code=code("prompt_real_clips"),
@@ -150,6 +158,8 @@ rule measure_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(120),
     params:
         embeddings=lambda wc: P.audio.embeddings_of(wc.generator),
         probe=lambda wc: P.audio.probe,
@@ -188,6 +198,8 @@ rule measure_real_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(120),
     params:
         embeddings=lambda wc: P.audio.embeddings,
         probe=lambda wc: P.audio.probe,
@@ -214,6 +226,9 @@ rule compare_generators:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         draws=lambda wc: P.audio.diffusion.bootstrap,
         seed=lambda wc: P.audio.diffusion.seed,
@@ -245,6 +260,9 @@ rule pick_synthetic:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=1),
+        runtime=minutes(60),
     params:
         # Each generator, and how many of the tables of clips and of vectors are its own.
         generators=lambda wc: [

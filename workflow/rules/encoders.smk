@@ -30,6 +30,8 @@ rule train_encoder:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(480),
     params:
         encoder=lambda wc: P.encoder_target(wc.embedding),
         options=lambda wc: P.embedding(wc.embedding).options,
@@ -55,6 +57,8 @@ rule embed_clips:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     params:
         encoder=lambda wc: P.encoder_target(wc.embedding),
         weights=lambda wc: P.weights_shown(wc.embedding),

@@ -19,6 +19,8 @@ rule extract_features:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(3000),
+        runtime=minutes(120),
     params:
         kind=lambda wc: P.feature_target(wc.feature),
         options=lambda wc: P.config.features[wc.feature].options,

@@ -24,6 +24,8 @@ rule ask_clap:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(8000),
+        runtime=minutes(240),
     params:
         clap=lambda wc: P.foundation.study.clap.model_dump(),
         code=code("prompt_clips"),
@@ -54,6 +56,8 @@ rule train_mix:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(8000, of_input=3),
+        runtime=minutes(720),
     params:
         mix=lambda wc: asdict(mix_of(wc)),
         variant=lambda wc: P.foundation.variant(wc.recogniser, wc.percent, wc.protocol),
@@ -88,6 +92,8 @@ rule embed_prompted:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     params:
         encoder=lambda wc: P.encoder_target(wc.embedding),
         weights=lambda wc: P.weights_shown(wc.embedding),
@@ -113,6 +119,8 @@ rule embed_interpolated:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     params:
         encoder=lambda wc: P.encoder_target(wc.embedding),
         weights=lambda wc: P.weights_shown(wc.embedding),
@@ -151,6 +159,9 @@ rule fit_probes:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(60),
     params:
         mix=lambda wc: asdict(mix_of(wc)),
         variant=lambda wc: P.foundation.variant(wc.recogniser, wc.percent, wc.protocol),
@@ -178,6 +189,9 @@ rule filter_classes:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         drop_fraction=lambda wc: P.foundation.study.drop_fraction,
         code=code("filter_classes"),
@@ -199,6 +213,9 @@ rule allocate_clips:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         code=code("allocate_clips"),
     script:
@@ -219,6 +236,9 @@ rule choose_mix:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         code=code("choose_mix"),
     script:
@@ -241,6 +261,9 @@ rule compare_mixes:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(120),
     params:
         splits=lambda wc: P.foundation.study.splits,
         draws=lambda wc: P.foundation.study.bootstrap,
@@ -275,6 +298,9 @@ rule count_costs:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         expenses=lambda wc: expenses(wc.dataset),
         code=code("count_costs"),
@@ -303,6 +329,9 @@ rule pick_sources:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=1),
+        runtime=minutes(60),
     params:
         generators=lambda wc: [
             [source, len(made), len(vectors)]

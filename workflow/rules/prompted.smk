@@ -27,6 +27,8 @@ rule generate_prompted:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(24000),
+        runtime=minutes(1440),
     params:
         generator=lambda wc: P.foundation.generator_target(wc.generator),
         options=lambda wc: P.config.audio_generators[wc.generator].options,
@@ -57,6 +59,9 @@ rule write_synthetic_card:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         licence=lambda wc: P.config.audio_generators[wc.generator].options.get(
             "licence"

@@ -25,6 +25,8 @@ rule write_prompts:
     threads: 1
     resources:
         gpu=lambda wc: P.foundation.prompts_gpus(wc.prompts),
+        mem_mb=memory(8000),
+        runtime=minutes(720),
     params:
         writer=lambda wc: P.foundation.prompts_targets(wc.prompts)[0],
         # Without what changes no prompt: budgets, patience, threads.

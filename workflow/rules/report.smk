@@ -15,6 +15,9 @@ rule collect_scores:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         code=code("collect_scores"),
     script:
@@ -36,6 +39,9 @@ rule project_embeddings:
     conda:
         "../../envs/report.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=1),
+        runtime=minutes(60),
     params:
         seed=lambda wc: P.study.seed,
         max_points=P.config.report.map_points,
@@ -63,6 +69,9 @@ rule pick_gallery:
     conda:
         "../../envs/report.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=1),
+        runtime=minutes(60),
     params:
         # Name of each shown run, and how many of the embedding files are its own.
         methods=lambda wc: [
@@ -183,6 +192,9 @@ rule write_report:
     conda:
         "../../envs/report.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         datasets=P.datasets,
         facts=[P.data.facts(dataset) for dataset in P.datasets],

@@ -20,6 +20,9 @@ rule partition_clips:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         random=lambda wc: (
             None if P.splits_file(wc.dataset) else P.study.random_splits.model_dump()
@@ -51,6 +54,8 @@ rule generate_embeddings:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(240),
     params:
         generator=lambda wc: P.generator_target(wc.method),
         options=lambda wc: P.method(wc.method, wc.dataset).generator_options,
@@ -83,6 +88,8 @@ rule classify_unseen:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(240),
     params:
         classifier=lambda wc: P.classifier_target(wc.method),
         options=lambda wc: P.method(wc.method, wc.dataset).classifier_options,
@@ -105,6 +112,9 @@ rule score_method:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     params:
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
@@ -124,6 +134,9 @@ rule score_references:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=minutes(15),
     params:
         code=code("score_references"),
     script:
@@ -154,6 +167,9 @@ rule compare_methods:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(60),
     params:
         splits=lambda wc: P.splits(wc.dataset),
         baseline=lambda wc: P.study.baseline,

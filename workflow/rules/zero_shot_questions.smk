@@ -23,6 +23,9 @@ rule predict_by_oracle:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(60),
     params:
         seed=lambda wc: P.study.seed,
         code=code("predict_by_oracle"),
@@ -48,6 +51,8 @@ rule predict_by_clap:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(8000),
+        runtime=minutes(240),
     params:
         clap=lambda wc: P.study.references.clap.model_dump(),
         code=code("predict_by_clap"),
@@ -74,6 +79,8 @@ rule trace_learning_curve:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(480),
     params:
         classifier=lambda wc: P.classifier_target(wc.method),
         options=lambda wc: P.method(wc.method, wc.dataset).classifier_options,
@@ -100,6 +107,9 @@ rule score_learning_curves:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(30),
     params:
         splits=lambda wc: P.splits(wc.dataset),
         draws=lambda wc: P.study.bootstrap,
@@ -128,6 +138,8 @@ rule cross_seeds:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(480),
     params:
         classifier=lambda wc: P.classifier_target(wc.method),
         options=lambda wc: P.method(wc.method, wc.dataset).classifier_options,
@@ -152,6 +164,9 @@ rule split_variance:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         code=code("split_variance"),
     script:
@@ -175,6 +190,8 @@ rule measure_quality:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(240),
     params:
         generator=lambda wc: P.generator_target(wc.method),
         options=lambda wc: P.method(wc.method, wc.dataset).generator_options,
@@ -204,6 +221,9 @@ rule measure_real_quality:
     conda:
         "../../envs/torch.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=3),
+        runtime=minutes(60),
     params:
         held_out=lambda wc: P.study.quality.held_out,
         draws=lambda wc: P.study.bootstrap,
@@ -224,6 +244,9 @@ rule average_quality:
     conda:
         "../../envs/audio.yaml"
     threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=minutes(15),
     params:
         splits=lambda wc: P.splits(wc.dataset),
         draws=lambda wc: P.study.bootstrap,

@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from foley.datasets.protocol import AUDIO_SUFFIXES
@@ -49,6 +49,19 @@ def _hash_file(path: Path) -> str:
         return "unreadable"
 
 
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read_found(path: Path) -> Fingerprint | None:
+    """What was found last; None when there is nothing or it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+        return Fingerprint(found["index"], tuple(found["shards"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def fingerprint(
     root: Path,
     shards: int,
@@ -67,15 +80,21 @@ def fingerprint(
         media: suffixes of the files that hold clips.
         tables: glob patterns of the files beside them that count; others don't.
         cache: folder that keeps the hashes between runs.
-        trust_cache: take the kept hashes without looking at the tree; for the jobs of a run whose main
-            process has just looked (thousands of stat calls a job would swamp a shared file system).
+        trust_cache: take what was found last without looking at the tree; for the jobs of a run whose main
+            process has just looked (thousands of stat calls a job would swamp a shared file system, and millions
+            of hashes the job's memory).
 
     Raises:
         FileNotFoundError: ``root`` is not a folder.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}")
-    kept_path = cache / "trees" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    tree = _short_hash(str(root.resolve()))
+    kept_path = cache / "trees" / f"{tree}.json"
+    found_path = cache / "trees" / f"{tree}-{_short_hash(json.dumps([shards, sorted(media), *tables]))}.json"
+    found_before = _read_found(found_path)
+    if trust_cache and found_before is not None:
+        return found_before
     try:
         kept: dict[str, list] = json.loads(kept_path.read_text())
     except (OSError, ValueError):
@@ -145,4 +164,8 @@ def fingerprint(
     index.update(tables_hash.digest())
     for part in parts:
         part.update(tables_hash.digest())
-    return Fingerprint(index.hexdigest()[:16], tuple(part.hexdigest()[:16] for part in parts))
+    found = Fingerprint(index.hexdigest()[:16], tuple(part.hexdigest()[:16] for part in parts))
+    if found != found_before:
+        with atomic_file(found_path) as temporary:
+            temporary.write_text(json.dumps(asdict(found)))
+    return found

@@ -2,7 +2,8 @@
 
 Snakemake counts GPUs and never says which one. The candidates are $FOLEY_GPUS, else the entries of
 CUDA_VISIBLE_DEVICES (Slurm sets it to what the job was given), else what nvidia-smi lists; a lease is an
-flock on one file per device, which the kernel frees when the holder dies, SIGKILL included.
+flock on one file per device, which the kernel frees when the holder dies, SIGKILL included. The files lie in
+$FOLEY_GPU_LOCKS, else in a folder of the user in /tmp.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import fcntl
 import os
 import random
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 POOL = "FOLEY_GPUS"
+# Where locks lie. Not in TMPDIR: runs and jobs that share a box may have folders of their own there.
+LOCKS = "FOLEY_GPU_LOCKS"
 
 
 def candidates(environment: Mapping[str, str]) -> list[str]:
@@ -74,7 +76,7 @@ def lease(count: int, environment: MutableMapping[str, str] | None = None) -> Le
         )
     # Under Slurm device numbers may be relative to the job, so its locks are its own.
     scope = environment.get("SLURM_JOB_ID", "local")
-    folder = Path(tempfile.gettempdir()) / f"foley-gpus-{os.getuid()}" / scope
+    folder = Path(environment.get(LOCKS) or f"/tmp/foley-gpus-{os.getuid()}") / scope
     folder.mkdir(parents=True, exist_ok=True)
     while True:  # all the locks or none, so that two jobs cannot each hold half
         held: dict[str, int] = {}

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from foley.runtime import device
-from foley.runtime.memory import keep_freed_memory
+from foley.runtime.memory import call_when_over, keep_freed_memory
+from foley.tables import SCRATCH
 
 T = TypeVar("T")
 log = logging.getLogger("foley")
@@ -120,6 +121,45 @@ def _die_with_the_workflow() -> None:
     threading.Thread(target=watch, daemon=True, name="watch-workflow").start()
 
 
+def _complain(job: Job, message: str, log_path: Path | None) -> None:
+    """Say on the terminal, in three lines, that a job failed, why, and where its log is."""
+    print(f"\nfoley: {job.name} failed", file=sys.stderr)
+    print(f"  {message}", file=sys.stderr)
+    print(f"  log: {log_path}", file=sys.stderr, flush=True)
+
+
+def _keep_to_memory(job: Job, limit_mib: int, log_path: Path | None) -> None:
+    """End this process when it takes more memory than it asked the cluster for.
+
+    Many clusters enforce no limit, and then the node fails with all its jobs, or the kernel picks one. A job that ends
+    by itself is told from others, and its next attempt asks for more.
+    """
+
+    def end(held_mib: int) -> None:
+        message = (
+            f"out of memory: it holds {held_mib} MiB and asked for {limit_mib} (resource `mem_mb`); "
+            "each further attempt asks for twice as much"
+        )
+        log.error("%s", message)
+        _complain(job, message, log_path)
+        os._exit(137)
+
+    call_when_over(limit_mib, end)
+
+
+def _prepare_for_slurm(job: Job, resources: Any, log_path: Path | None) -> None:
+    """What a job does on a cluster only: keep to its memory, and build tables in the node's own scratch folder."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return
+    limit = resources.get("mem_mb")
+    if isinstance(limit, int) and limit > 0:
+        _keep_to_memory(job, limit, log_path)
+        log.info("Slurm job %s; at most %d MiB", os.environ["SLURM_JOB_ID"], limit)
+    scratch = resources.get("tmpdir")
+    if scratch:
+        os.environ[SCRATCH] = str(scratch)
+
+
 @contextmanager
 def run_job(snakemake: Any) -> Iterator[Job]:
     """Run a script's one library call inside the house's frame.
@@ -148,6 +188,7 @@ def run_job(snakemake: Any) -> Iterator[Job]:
         os.environ[variable] = str(job.threads)
     keep_freed_memory()
     _die_with_the_workflow()
+    _prepare_for_slurm(job, snakemake.resources, log_path)
     held = None
     try:
         held = device.lease(int(snakemake.resources.get("gpu", 0) or 0))
@@ -158,9 +199,7 @@ def run_job(snakemake: Any) -> Iterator[Job]:
     except Exception as error:
         log.error("%s", "".join(traceback.format_exception(error)))
         message = " ".join(str(error).split()) or repr(error)  # one line, whatever the error
-        print(f"\nfoley: {job.name} failed", file=sys.stderr)
-        print(f"  {type(error).__name__}: {message}", file=sys.stderr)
-        print(f"  log: {log_path}", file=sys.stderr, flush=True)
+        _complain(job, f"{type(error).__name__}: {message}", log_path)
         # The three lines are the message; a second traceback on the terminal would bury them.
         handler.close()
         sys.exit(1)

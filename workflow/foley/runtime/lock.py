@@ -9,8 +9,8 @@ from pathlib import Path
 _held: list[int] = []
 
 
-def hold(path: Path) -> None:
-    """Hold the lock until this process ends.
+def hold(path: Path) -> bool:
+    """Hold the lock until this process ends; False where the file system knows no locks.
 
     Raises:
         RuntimeError: another run holds it.
@@ -27,5 +27,6 @@ def hold(path: Path) -> None:
     except OSError:
         # Some network file systems know no locks; a run there is as before, unguarded.
         os.close(handle)
-        return
+        return False
     _held.append(handle)
+    return True

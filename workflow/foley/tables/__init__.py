@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ import pyarrow.parquet as pq
 from foley import __version__
 
 PROVENANCE_KEY = b"foley"
+# Environment variable: a folder on the machine's own disk, in which tables are built that are written bit by bit.
+SCRATCH = "FOLEY_SCRATCH"
 Rows: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[Mapping[str, Any]]"
 
 
@@ -123,6 +126,24 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def _built_in_scratch(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Like ``atomic_file``; with a scratch folder the temporary path lies there, and is copied over in one go.
+
+    Network file systems are slow at many small writes, and a table gets one with each batch of rows.
+    """
+    scratch = os.environ.get(SCRATCH)
+    with atomic_file(path) as beside:
+        if not scratch:
+            yield beside
+            return
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="foley-", dir=scratch) as folder:
+            built = Path(folder) / Path(path).name
+            yield built
+            shutil.copyfile(built, beside)
+
+
 class TableWriter:
     """Appends batches of rows to one table under construction; rows must come in the kind's order."""
 
@@ -169,7 +190,7 @@ def writer(
             name for name in kind.order_by if not pa.types.is_nested(schema.field(name).type)
         ],
     }
-    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
+    with _built_in_scratch(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as parquet:
         yield TableWriter(parquet, kind.schema, kind)
 
 

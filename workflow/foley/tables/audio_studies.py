@@ -36,7 +36,10 @@ SYNTHETIC_CLIPS = TableKind(
         "sampler": (TEXT, "sampler, or null"),
         "steps": (INT32, "sampling steps, or null"),
         "guidance": (FLOAT32, "scale of classifier-free guidance, or null"),
-        "vocoder": (TEXT, "what made audio of mel images: griffin_lim, or a model; null for other generators"),
+        "vocoder": (
+            TEXT,
+            "what made audio of mel images: griffin_lim, or a model; null for other generators",
+        ),
         "seed": (INT64, "seed of the clip: with the model it reproduces the clip"),
         "candidate_rank": (INT32, "place among the candidates of one prompt, from 0, or null"),
         "candidates": (INT32, "how many were drawn and ranked, or null"),

@@ -45,7 +45,10 @@ COSTS = TableKind(
         "prompts": (TEXT, "prompt id in the config, or null"),
         "clips": (INT64, "clips made"),
         "audio_h": (FLOAT64, "their length, hours"),
-        "compute_s": (FLOAT64, "seconds of generating; of a generator that was trained here, of its jobs; or null"),
+        "compute_s": (
+            FLOAT64,
+            "seconds of generating; of a generator that was trained here, of its jobs; or null",
+        ),
         "device": (TEXT, "GPUs that made the clips, or cpu; null for a generator that was trained here"),
         "requests": (INT64, "requests to a language model, or null"),
         "input_tokens": (INT64, "tokens sent to it, or null"),
