@@ -21,6 +21,8 @@ include: "workflow/rules/zero_shot_questions.smk"
 include: "workflow/rules/audio_common.smk"
 include: "workflow/rules/audio.smk"
 include: "workflow/rules/diffusion.smk"
+include: "workflow/rules/diverse_common.smk"
+include: "workflow/rules/diverse.smk"
 include: "workflow/rules/report.smk"
 
 

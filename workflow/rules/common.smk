@@ -248,6 +248,7 @@ def score_files(wildcards):
         found += judged("scores.parquet", dataset)
         found += expand(f"{AUDIO}/diffusion.parquet", dataset=dataset)
     found += expand(f"{AUDIO}/interpolation.parquet", dataset=P.audio.augmented)
+    found += expand(f"{DIVERSE}/diverse.parquet", dataset=P.diverse.datasets)
     return found
 
 

@@ -14,3 +14,13 @@ AUDIO_KINDS = {
     "small_cnn": "foley.classifiers.cnn:SmallCNN",
     "log_mel_cnn": "foley.classifiers.cnn:LogMelCNN",
 }
+
+# Networks of chunks of frames.
+FRAME_KINDS = {
+    "diverse_transformer": "foley.classifiers.diverse_transformer:DiverseTransformer",
+    "frame_probe": "foley.classifiers.frame_probe:FrameProbe",
+}
+# Those whose activations over time are a representation themselves.
+NEURALOGRAM_KINDS = {
+    "chunk_yamnet": "foley.classifiers.chunk_yamnet:ChunkYAMNet",
+}

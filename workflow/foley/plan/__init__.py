@@ -17,12 +17,14 @@ from foley import config as configuration
 from foley.classifiers.registry import BY_EXAMPLE, ZERO_SHOT_KINDS
 from foley.encoders.registry import PRETRAINED_KINDS, TRAINED_KINDS
 from foley.encoders.weights import PINNED, without_secrets
+from foley.features.registry import FRAME_KINDS
 from foley.features.registry import KINDS as FEATURE_KINDS
 from foley.generators.registry import EMBEDDING_KINDS
 from foley.options import ConfigError, did_you_mean
 from foley.plan.audio import AudioPlan
 from foley.plan.components import check_options, need_file, target
 from foley.plan.data import DataPlan
+from foley.plan.diverse import DiversePlan
 
 # Splits become parts of paths, and the score table keeps `mean` for the mean over them.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -70,14 +72,15 @@ class Plan:
         self.resources = resources
         self.cache = Path(self.config.cache)
         study, shown = self.config.zero_shot, self.config.report.datasets
-        audio = (self.config.diffusion, self.config.interpolation)
+        audio = (self.config.diffusion, self.config.interpolation, self.config.diverse_embeddings)
         wanted = [*(study.datasets if study else []), *shown]
         wanted += [dataset for part in audio if part is not None for dataset in part.datasets]
         vectors = study.class_vectors if study else []
         self.data = DataPlan(self.config, resources, wanted, vectors, trust_cache=trust_cache)
         self._check()
         self.audio = AudioPlan(self.config, self.data)
-        for embedding in self.audio.embeddings:
+        self.diverse = DiversePlan(self.config, self.data)
+        for embedding in (*self.audio.embeddings, *self.diverse.embeddings):
             self._check_embedding(embedding)
 
     @property
@@ -88,7 +91,7 @@ class Plan:
     @property
     def has_studies(self) -> bool:
         """Whether any study runs; the page may show data alone."""
-        return bool(self.study.datasets or self.audio.datasets)
+        return bool(self.study.datasets or self.audio.datasets or self.diverse.datasets)
 
     # The zero-shot study
 
@@ -262,6 +265,7 @@ class Plan:
             },
             **({"seeds": self.seeds} if study.datasets else {}),
             **self.audio.summary(),
+            **self.diverse.summary(),
             "results": self.config.results,
             "left_out": dict(self.data.left_out),
         }
@@ -273,7 +277,7 @@ class Plan:
         if not self.datasets and not self.data.left_out:
             raise ConfigError(
                 "config: nothing to do: name datasets in `zero_shot.datasets`, `diffusion.datasets`, "
-                "`interpolation.datasets` or `report.datasets`"
+                "`interpolation.datasets`, `diverse_embeddings.datasets` or `report.datasets`"
             )
         if not self.datasets:
             reasons = "; ".join(f"{dataset}: {reason}" for dataset, reason in self.data.left_out.items())
@@ -370,6 +374,11 @@ class Plan:
                 )
             check_options(encoder, entry.options, f"{where}.options", self.cache)
             feature = self.config.features[entry.feature]
+            if feature.kind in FRAME_KINDS:
+                raise ConfigError(
+                    f"config: `{where}.feature` names `{entry.feature}` of kind `{feature.kind}`, whose length varies "
+                    "with the clip; name one with windows of one size, such as `logmel`"
+                )
             check_options(
                 self.feature_target(entry.feature),
                 feature.options,
