@@ -13,7 +13,7 @@ from pathlib import Path
 from measure import REPOSITORY, Table, cores
 
 # In order; the last only when asked for.
-NAMES = ("frontend", "ingest_datasets", "seeds", "ingest_memory", "noop")
+NAMES = ("frontend", "ingest_datasets", "seeds", "diverse", "ingest_memory", "noop")
 ON_DEMAND = ("demo",)
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 PACKAGES = ("torch", "numpy", "soundfile", "soxr", "librosa", "pyarrow", "datasets", "snakemake")

@@ -34,6 +34,7 @@ from foley.classifiers.subset_heads import SubsetHeads, SubsetHeadsOptions, subs
 from foley.encoders.neuralogram import Neuralogram, NeuralogramOptions, frame_count, network_neuralogram
 from foley.features.chunks import Chunks, FrameFacts
 from foley.features.frames import pack
+from foley.studies.diverse.heads import Branch, joint_network, trainable
 from foley.training.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
@@ -238,6 +239,23 @@ def test_training_goes_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.
     checkpoint = Checkpoint(tmp_path, ["x"])
     run(2, checkpoint)
     assert torch.equal(run(4, checkpoint), whole)
+
+
+def test_joint_training_moves_every_branch() -> None:
+    chunks, other, said = make_chunks(), make_chunks(dim=4, seed=1), targets()
+    branches = [Branch(DiverseTransformer, TINY, []), Branch(DiverseTransformer, TINY, [])]
+    network = joint_network(branches, [chunks, other], 3, seed=0)
+    assert (
+        trainable(network)
+        == sum(trainable(DiverseTransformer(dim, 30, 3, TINY)) - 9 * 3 for dim in (6, 4)) + (16 + 1) * 3
+    )
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    rows = np.arange(len(chunks))
+    examples = Examples(
+        chunks.clip_ids, lambda own: tuple(x for part in (chunks, other) for x in part.take(own, CPU))
+    )
+    train(network, TINY, examples, said, training=rows, validation=rows, measure=ACCURACY, seed=0)
+    assert all(not torch.equal(value, before[name]) for name, value in network.named_parameters())
 
 
 def test_there_are_fifteen_subsets_of_four() -> None:

@@ -138,7 +138,7 @@ def test_stored_numbers_come_back(dim: int, frames: int) -> None:
         (lambda: WaveformPatchesOptions(patch=0), "a hop of 0 samples"),
         (lambda: MFCCOptions(coefficients=40), r"first \+ coefficients must not exceed n_mels"),
         (lambda: SpectralPeaksOptions(range_db=0), "range_db must be positive"),
-        (lambda: SpectralPeaksOptions(win_length=2048), "win_length must not exceed n_fft"),
+        (lambda: SpectralPeaksOptions(win_length=2048), "win_length and hop_length must not exceed n_fft"),
         (lambda: LogMelFramesOptions(f_max_hz=9000), "mel bands must fit the sample rate"),
     ],
 )

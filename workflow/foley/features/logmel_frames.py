@@ -30,8 +30,8 @@ class LogMelFramesOptions:
 
     def __post_init__(self) -> None:
         check_hop(self.sample_rate_hz, self.hop_length)
-        if not 2 < self.win_length <= self.n_fft or self.hop_length > self.n_fft // 2:
-            raise ValueError("win_length must not exceed n_fft, nor hop_length half of it")
+        if not 2 < self.win_length <= self.n_fft or self.hop_length > self.n_fft:
+            raise ValueError("win_length and hop_length must not exceed n_fft")
         if not 0 <= self.f_min_hz < self.f_max_hz <= self.sample_rate_hz / 2 or self.log_offset <= 0:
             raise ValueError("mel bands must fit the sample rate, and log_offset be positive")
 

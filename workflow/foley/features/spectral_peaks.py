@@ -35,8 +35,8 @@ class SpectralPeaksOptions:
 
     def __post_init__(self) -> None:
         check_hop(self.sample_rate_hz, self.hop_length)
-        if not 2 < self.win_length <= self.n_fft or self.hop_length > self.n_fft // 2:
-            raise ValueError("win_length must not exceed n_fft, nor hop_length half of it")
+        if not 2 < self.win_length <= self.n_fft or self.hop_length > self.n_fft:
+            raise ValueError("win_length and hop_length must not exceed n_fft")
         if self.range_db <= 0 or self.floor_db >= 0 or self.max_peaks < 0:
             raise ValueError("range_db must be positive, floor_db negative, max_peaks not negative")
 

@@ -24,6 +24,7 @@ from foley.report.class_vectors import class_vectors
 from foley.report.confusion import Confusion, read_confusions
 from foley.report.data_summary import DatasetTables, DataSummary, summarise
 from foley.report.dataset_card import WHAT_NAMES, check_text, completeness, seconds
+from foley.report.diverse import diverse_embeddings
 from foley.report.how_made import data_queries, flatten, queries, versions
 from foley.report.leaderboard import boards, overviews, read_published
 from foley.report.learning_curves import learning_curves
@@ -110,6 +111,7 @@ def write_report(
         synthetic_quality(book),
         audio_quality(book, quality, literature, labels),
         class_vectors(book),
+        diverse_embeddings(book),
     ]
     galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_gallery]
     settings = dict(config_summary)

@@ -87,10 +87,10 @@ def compare_representations(
 
     ``accuracy`` or ``map`` of every subset of every set (``variant`` is the set), of its networks trained together
     (``joint``) and of the baselines, which stand beside each set. Of the whole set and of ``joint``:
-    ``gain_over_<baseline>`` and ``above_<representation>``. ``contribution`` of a representation: the whole set minus
-    the set without it. Of networks with their own heads (``own_head``): the metric, ``cka_with_<other>`` of their
-    embeddings of test clips, and ``agreement_with_<other>``, the share of test clips whose first class is the same.
-    ``parameters`` of each system.
+    ``above_<baseline>`` and ``above_<representation>``, the difference to it. ``contribution`` of a representation: the
+    whole set minus the set without it. Of networks with their own heads (``own_head``): the metric,
+    ``cka_with_<other>`` of their embeddings of test clips, and ``agreement_with_<other>``, the share of test clips
+    whose first class is the same. ``parameters`` of each system.
 
     Raises:
         ValueError: systems of a split that answer for other clips than its test clips.
@@ -209,7 +209,7 @@ def _quantities(
             for baseline in baselines:
                 base = part.measured.get(System(baseline, variant))
                 if base is not None:
-                    found[system, f"gain_over_{baseline}"] = _difference(here, base)
+                    found[system, f"above_{baseline}"] = _difference(here, base)
             for name in names:
                 if len(names) > 1:
                     found[system, f"above_{name}"] = _difference(here, part.measured[System(name, variant)])

@@ -132,8 +132,8 @@ class JointNetwork(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(branches)
         self.head = nn.Linear(sum(branch.head.in_features for branch in branches), classes)
-        for branch in branches:
-            branch.head.requires_grad_(False)  # not used
+        for branch in branches:  # their own heads have no part in it
+            branch.head = nn.Identity()  # type: ignore[assignment]
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Frames and validity of each branch in turn -> class scores [B, classes]."""
