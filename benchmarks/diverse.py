@@ -49,7 +49,7 @@ def extraction(count: int, repeats: int) -> Table:
         )[1:]
 
     def patches(x: np.ndarray) -> np.ndarray:
-        return librosa.util.frame(x, frame_length=400, hop_length=400)
+        return np.ascontiguousarray(librosa.util.frame(x, frame_length=400, hop_length=400).T)
 
     # Random weights: time does not depend on them.
     encoder = EfficientAT(MobileNet(0.4), 0.4)

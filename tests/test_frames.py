@@ -131,6 +131,12 @@ def test_stored_numbers_come_back(dim: int, frames: int) -> None:
     assert np.array_equal(unpack(torch.from_numpy(pack(numbers, "float16")), dim, "float16").numpy(), numbers)
 
 
+def test_numbers_that_cannot_be_stored_are_refused() -> None:
+    for bad in (np.nan, np.inf, 1e6):
+        with pytest.raises(ValueError, match="not finite, or too large to be stored"):
+            pack(np.array([[0.0, bad]], dtype=np.float32), "float16")
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [

@@ -109,10 +109,20 @@ def row_bytes(dim: int, storage: Storage) -> int:
 
 
 def pack(frames: np.ndarray, storage: Storage) -> np.ndarray:
-    """Frames [F, dim] -> bytes [F, row_bytes]."""
+    """Frames [F, dim] -> bytes [F, row_bytes].
+
+    Raises:
+        ValueError: numbers that are not finite, or too large for two bytes (65,504).
+    """
     if storage == "bit":
         return np.packbits(frames.astype(bool), axis=1)
-    return np.ascontiguousarray(frames, dtype="<f2").view(np.uint8).reshape(len(frames), -1)
+    with np.errstate(over="ignore"):
+        short = np.ascontiguousarray(frames, dtype="<f2")
+    if not np.isfinite(short).all():
+        raise ValueError(
+            "a feature has numbers that are not finite, or too large to be stored (65,504 at most)"
+        )
+    return short.view(np.uint8).reshape(len(frames), -1)
 
 
 def unpack(packed: Tensor, dim: int, storage: Storage) -> Tensor:
