@@ -26,6 +26,8 @@ include: "workflow/rules/foundation_common.smk"
 include: "workflow/rules/prompts.smk"
 include: "workflow/rules/prompted.smk"
 include: "workflow/rules/foundation.smk"
+include: "workflow/rules/diverse_common.smk"
+include: "workflow/rules/diverse.smk"
 include: "workflow/rules/report.smk"
 
 

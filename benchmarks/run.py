@@ -13,7 +13,7 @@ from pathlib import Path
 from measure import REPOSITORY, Table, cores
 
 # In order; the last only when asked for.
-NAMES = ("frontend", "ingest_datasets", "seeds", "diffusion", "ingest_memory", "noop", "dag")
+NAMES = ("frontend", "ingest_datasets", "seeds", "diffusion", "diverse", "ingest_memory", "noop", "dag")
 ON_DEMAND = ("demo",)
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 PACKAGES = (

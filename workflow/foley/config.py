@@ -502,6 +502,88 @@ class Foundation(Model):
         return self
 
 
+class Representation(Model):
+    """What a network of the study of diverse embeddings reads: a stored feature, or activations of another network."""
+
+    feature: Id | None = Field(None, description="feature id whose frames are read, or that `network` reads")
+    embedding: Id | None = Field(
+        None, description="embedding id of a pretrained encoder: its neuralogram is read"
+    )
+    network: Component | None = Field(
+        None, description="network that is trained on `feature` in each split; its neuralogram is read"
+    )
+    window_s: float = Field(0.96, gt=0, description="neuralogram of an embedding: what one frame hears")
+    frames_per_second: int = Field(4, ge=1, description="neuralogram: frames a second")
+    options: dict[str, Any] = Field({}, description="laid over those of `classifier`")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Representation:
+        if (self.feature is None) == (self.embedding is None):
+            raise ValueError("give either `feature` or `embedding`")
+        if self.network is not None and self.feature is None:
+            raise ValueError("a `network` that is trained here needs a `feature` to read")
+        return self
+
+
+class DiverseBaseline(Component):
+    """A network of one representation with as many parameters as a whole set."""
+
+    kind: str = Field("diverse_transformer", description="kind of network of chunks")
+    representation: Id = Field(description="representation id that it reads")
+    match: bool = Field(True, description="widen it until it has the parameters of the largest set")
+
+
+class JointTraining(Model):
+    """All networks of a set and their head, trained together."""
+
+    start: Literal["trained", "scratch"] = Field(
+        "trained", description="begin with the weights of the single networks, or with new ones"
+    )
+    options: dict[str, Any] = Field({}, description="how it is trained (epochs, learning_rate, …)")
+
+
+class DiverseEmbeddings(Model):
+    """The study of diverse embeddings: do hand-made features add to end-to-end learning?"""
+
+    datasets: list[Id] = Field([], description="dataset ids; with one label a clip or several")
+    splits: list[AudioSplit] = Field(
+        ["fold1"],
+        min_length=1,
+        description="fold<k> (its clips are held out) or official; a dataset with several labels a clip has `official`",
+    )
+    representations: dict[Id, Representation] = Field({}, description="representations by id")
+    sets: dict[Id, list[Id]] = Field(
+        {}, description="representations that are combined, by id; every subset of a set is measured"
+    )
+    classifier: Component = Field(
+        Component(kind="diverse_transformer"), description="network of each representation"
+    )
+    heads: dict[str, Any] = Field({}, description="how linear heads on frozen embeddings are trained")
+    joint: JointTraining | None = Field(JointTraining(), description="null leaves it out")
+    baselines: dict[Id, DiverseBaseline] = Field({}, description="networks that gains are measured against")
+    seed: int = Field(0, ge=0, description="first seed, and seed of the bootstrap")
+    seeds: int = Field(2, ge=1, description="trainings of each network, seeds ascending")
+    bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DiverseEmbeddings:
+        _all_exist("splits", self.splits)
+        for name, chosen in self.sets.items():
+            _all_exist(f"sets.{name}", chosen, self.representations, least=1)
+        for name, baseline in self.baselines.items():
+            _all_exist(f"baselines.{name}.representation", [baseline.representation], self.representations)
+            if name in self.representations:
+                raise ValueError(f"baselines.{name}: a representation has that id; choose another")
+        for name in (*self.representations, *self.baselines, *self.sets):
+            if name in ("joint", "own_head", *REFERENCE_METHODS):
+                raise ValueError(f"`{name}`: the report computes rows of that name itself; choose another id")
+        return self
+
+
+# Rows that are computed beside the configured methods.
+REFERENCE_METHODS = ("chance", "majority", "oracle", "clap", "real")
+
+
 class Report(Model):
     """What the page shows."""
 
@@ -510,10 +592,6 @@ class Report(Model):
     clips_per_class: int = Field(2, ge=0, description="real clips per class in the gallery")
     clip_seconds: float = Field(4.0, gt=0, description="clips are cut to this length in the gallery")
     map_points: int = Field(1200, ge=10, description="points in the embedding map")
-
-
-# Rows that are computed beside the configured methods.
-REFERENCE_METHODS = ("chance", "majority", "oracle", "clap", "real")
 
 
 class Config(Model):
@@ -542,6 +620,9 @@ class Config(Model):
     foundation: Foundation | None = Field(
         None, description="the study of prompted generators; null leaves it out"
     )
+    diverse_embeddings: DiverseEmbeddings | None = Field(
+        None, description="the study of diverse embeddings; null leaves it out"
+    )
     report: Report = Report()
 
     @model_validator(mode="after")
@@ -569,6 +650,7 @@ class Config(Model):
         self._check_diffusion()
         self._check_interpolation()
         self._check_foundation()
+        self._check_diverse()
         for name, embedding in self.embeddings.items():
             if embedding.feature is not None and embedding.feature not in self.features:
                 raise ValueError(unknown_name(f"embeddings.{name}.feature", embedding.feature, self.features))
@@ -583,6 +665,19 @@ class Config(Model):
         _all_exist("diffusion.generators", study.generators, self.audio_generators, least=1)
         _all_exist("diffusion.probe", [study.probe], self.audio_classifiers)
         _all_exist("diffusion.embeddings", study.embeddings, self.embeddings)
+
+    def _check_diverse(self) -> None:
+        study = self.diverse_embeddings
+        if study is None:
+            return
+        _all_exist("diverse_embeddings.datasets", study.datasets, self.datasets, least=1)
+        _all_exist("diverse_embeddings.sets", list(study.sets), least=1)
+        for name, entry in study.representations.items():
+            where = f"diverse_embeddings.representations.{name}"
+            if entry.feature is not None:
+                _all_exist(f"{where}.feature", [entry.feature], self.features)
+            if entry.embedding is not None:
+                _all_exist(f"{where}.embedding", [entry.embedding], self.embeddings)
 
     def _check_interpolation(self) -> None:
         study = self.interpolation

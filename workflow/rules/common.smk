@@ -250,6 +250,7 @@ def score_files(wildcards):
         found += expand(f"{AUDIO}/diffusion.parquet", dataset=dataset)
     found += expand(f"{AUDIO}/interpolation.parquet", dataset=P.audio.augmented)
     found += expand(f"{FOUNDATION}/foundation.parquet", dataset=P.foundation.datasets)
+    found += expand(f"{DIVERSE}/diverse.parquet", dataset=P.diverse.datasets)
     return found
 
 

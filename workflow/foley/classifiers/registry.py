@@ -21,3 +21,13 @@ AUDIO_KINDS = {
 EMBEDDING_KINDS = {
     "linear_probe": "foley.classifiers.linear_probe:LinearProbe",
 }
+
+# Networks of chunks of frames.
+FRAME_KINDS = {
+    "diverse_transformer": "foley.classifiers.diverse_transformer:DiverseTransformer",
+    "frame_probe": "foley.classifiers.frame_probe:FrameProbe",
+}
+# Those whose activations over time are a representation themselves.
+NEURALOGRAM_KINDS = {
+    "chunk_yamnet": "foley.classifiers.chunk_yamnet:ChunkYAMNet",
+}

@@ -17,12 +17,14 @@ from foley import config as configuration
 from foley.classifiers.registry import BY_EXAMPLE, ZERO_SHOT_KINDS
 from foley.encoders.registry import PRETRAINED_KINDS, TRAINED_KINDS
 from foley.encoders.weights import PINNED, without_secrets
+from foley.features.registry import FRAME_KINDS
 from foley.features.registry import KINDS as FEATURE_KINDS
 from foley.generators.registry import EMBEDDING_KINDS
 from foley.options import ConfigError, did_you_mean
 from foley.plan.audio import AudioPlan
 from foley.plan.components import check_options, need_file, target
 from foley.plan.data import DataPlan
+from foley.plan.diverse import DiversePlan
 from foley.plan.foundation import FoundationPlan
 
 # Splits become parts of paths, and the score table keeps `mean` for the mean over them.
@@ -71,7 +73,10 @@ class Plan:
         self.resources = resources
         self.cache = Path(self.config.cache)
         study, shown = self.config.zero_shot, self.config.report.datasets
-        audio = (self.config.diffusion, self.config.interpolation, self.config.foundation)
+        audio = (
+            self.config.diffusion, self.config.interpolation, self.config.foundation,
+            self.config.diverse_embeddings,
+        )  # fmt: skip
         wanted = [*(study.datasets if study else []), *shown]
         wanted += [dataset for part in audio if part is not None for dataset in part.datasets]
         vectors = study.class_vectors if study else []
@@ -79,7 +84,9 @@ class Plan:
         self._check()
         self.audio = AudioPlan(self.config, self.data)
         self.foundation = FoundationPlan(self.config, self.data, self.audio)
-        for embedding in dict.fromkeys([*self.audio.embeddings, *self.foundation.embeddings]):
+        self.diverse = DiversePlan(self.config, self.data)
+        needed = [*self.audio.embeddings, *self.foundation.embeddings, *self.diverse.embeddings]
+        for embedding in dict.fromkeys(needed):
             self._check_embedding(embedding)
 
     @property
@@ -90,7 +97,8 @@ class Plan:
     @property
     def has_studies(self) -> bool:
         """Whether any study runs; the page may show data alone."""
-        return bool(self.study.datasets or self.audio.datasets or self.foundation.datasets)
+        studies = (self.study, self.audio, self.foundation, self.diverse)
+        return any(study.datasets for study in studies)
 
     # The zero-shot study
 
@@ -264,6 +272,7 @@ class Plan:
             },
             **({"seeds": self.seeds} if study.datasets else {}),
             **self._clip_studies(),
+            **self.diverse.summary(),
             "results": self.config.results,
             "left_out": dict(self.data.left_out),
         }
@@ -282,7 +291,7 @@ class Plan:
         if not self.datasets and not self.data.left_out:
             raise ConfigError(
                 "config: nothing to do: name datasets in `zero_shot.datasets`, `diffusion.datasets`, "
-                "`interpolation.datasets`, `foundation.datasets` or `report.datasets`"
+                "`interpolation.datasets`, `foundation.datasets`, `diverse_embeddings.datasets` or `report.datasets`"
             )
         if not self.datasets:
             reasons = "; ".join(f"{dataset}: {reason}" for dataset, reason in self.data.left_out.items())
@@ -379,6 +388,11 @@ class Plan:
                 )
             check_options(encoder, entry.options, f"{where}.options", self.cache)
             feature = self.config.features[entry.feature]
+            if feature.kind in FRAME_KINDS:
+                raise ConfigError(
+                    f"config: `{where}.feature` names `{entry.feature}` of kind `{feature.kind}`, whose length varies "
+                    "with the clip; name one with windows of one size, such as `logmel`"
+                )
             check_options(
                 self.feature_target(entry.feature),
                 feature.options,

@@ -24,6 +24,7 @@ from foley.report.class_vectors import class_vectors
 from foley.report.confusion import Confusion, read_confusions
 from foley.report.data_summary import DatasetTables, DataSummary, summarise
 from foley.report.dataset_card import WHAT_NAMES, check_text, completeness, seconds
+from foley.report.diverse import diverse_embeddings
 from foley.report.foundation import FoundationTables, foundation
 from foley.report.how_made import data_queries, flatten, queries, versions
 from foley.report.leaderboard import boards, overviews, read_published
@@ -114,6 +115,7 @@ def write_report(
         audio_quality(book, quality, literature, labels),
         foundation(book, prompted or FoundationTables()),
         class_vectors(book),
+        diverse_embeddings(book),
     ]
     galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_galleries]
     settings = dict(config_summary)

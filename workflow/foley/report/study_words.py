@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ZERO_SHOT, INTERPOLATION, DIFFUSION, FOUNDATION = "zero_shot", "interpolation", "diffusion", "foundation"
+DIVERSE = "diverse_embeddings"
 # Arms of `interpolation`, as the page orders them: the baseline, the controls, then generated clips.
 ARMS = ("real", "duplicates", "classic", "interpolated", "sampled")
 # The mix that validation clips chose in each split of `foundation`.
@@ -72,6 +73,11 @@ _WORDS = {
         same_classes=True,
     ),
     DIFFUSION: StudyWords(leaky=frozenset({"random"}), same_classes=True, measures_accuracy=False),
+    DIVERSE: StudyWords(
+        overview="accuracy on test clips, in %",
+        same_classes=True,
+        measures_accuracy=False,
+    ),
 }
 _OTHERS = StudyWords()
 

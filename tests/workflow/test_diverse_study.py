@@ -1,0 +1,221 @@
+"""The study `diverse_embeddings` through the real rules: a folder of few clips, and a tiny tree of FSD50K's layout."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from project import LABELS, Project, copy_project, write_clips
+
+from foley import tables
+from foley.classifiers.subset_heads import subsets
+from foley.encoders import efficientat
+from foley.metrics.average_precision import mean_average_precision
+from foley.tables.diverse import CLIP_SCORES, LABELLED_CLIPS
+from trees.sound import build_fsd50k, fsd50k_clips, fsd50k_vocabulary
+
+pytestmark = pytest.mark.workflow
+
+# The rules of diverse.smk.
+DIVERSE_RULES = {
+    "label_clips", "extract_features", "extract_neuralogram", "train_neuralogram", "train_network", "train_heads",
+    "train_jointly", "compare_representations",
+}  # fmt: skip
+SETS = {
+    "pretrained": ["pitch", "timbre", "waveform", "activations"],
+    "scratch": ["pitch", "own_activations"],
+}
+NETWORKS = ["pitch", "timbre", "waveform", "activations", "own_activations", "end_to_end", "probe"]
+METRIC = {"mine": ("fold1", "accuracy"), "fsd50k": ("official", "map")}
+
+
+def write_encoder(path: Path) -> None:
+    """A random checkpoint of the published format whose activations differ from clip to clip."""
+    torch.manual_seed(0)
+    network = efficientat.MobileNet(0.1, n_classes=7)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            # Fresh layers let next to nothing through.
+            module.running_var.fill_(0.18)
+    torch.save(network.state_dict(), path)
+
+
+@pytest.fixture(scope="module")
+def diverse_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run. Don't change it: copy it (`diverse`)."""
+    project = copy_project(tmp_path_factory.mktemp("diverse") / "foley", "diverse.yaml")
+    write_clips(project.path("clips"))
+    tree = build_fsd50k(tmp_path_factory.mktemp("fsd50k"), seconds=1.3)
+    shutil.copytree(tree.root, project.path("tree"))
+    write_encoder(project.path("mn01.pt"))
+    project.make()
+    return project
+
+
+@pytest.fixture
+def diverse(diverse_run: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the finished run, to change at will."""
+    yield diverse_run.copy_to(tmp_path / "foley")
+    shutil.rmtree(tmp_path / "foley")
+
+
+def scores(project: Project, dataset: str) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """(method, variant, metric) -> the row over seeds, in the one split that was run."""
+    return {
+        (row["method"], row["variant"], row["metric"]): row
+        for row in project.table("results/scores.parquet").to_pylist()
+        if row["study"] == "diverse_embeddings" and row["dataset"] == dataset and row["seed"] is None
+    }
+
+
+@pytest.mark.parametrize("dataset", METRIC)
+def test_every_subset_is_scored(diverse_run: Project, dataset: str) -> None:
+    _, metric = METRIC[dataset]
+    found = scores(diverse_run, dataset)
+    for variant, names in SETS.items():
+        systems = ["+".join(part) for part in subsets(names)] + ["joint", "end_to_end", "probe"]
+        assert {m for m, v, q in found if v == variant and q == metric} == set(systems)
+        whole = "+".join(names)
+        for name in names:
+            rest = "+".join(other for other in names if other != name)
+            gain = found[name, variant, "contribution"]
+            wanted = found[whole, variant, metric]["value"] - found[rest, variant, metric]["value"]
+            assert gain["value"] == pytest.approx(wanted) and gain["low"] <= gain["value"] <= gain["high"]
+            assert (whole, variant, f"above_{name}") in found
+        for baseline in ("end_to_end", "probe"):
+            gain = found["joint", variant, f"above_{baseline}"]["value"]
+            below = found[baseline, variant, metric]["value"]
+            assert gain == pytest.approx(found["joint", variant, metric]["value"] - below)
+    assert len([1 for m, v, q in found if v == "pretrained" and q == metric]) == 15 + 3
+    values = [row for (_, _, q), row in found.items() if q == metric]
+    assert all(0 <= row["value"] <= 1 for row in values)
+
+
+@pytest.mark.parametrize("dataset", METRIC)
+def test_networks_are_compared_pair_by_pair(diverse_run: Project, dataset: str) -> None:
+    found = scores(diverse_run, dataset)
+    for one in NETWORKS[:5]:
+        for other in NETWORKS[:5]:
+            if one != other:
+                cka = found[one, "own_head", f"cka_with_{other}"]["value"]
+                assert -1e-9 <= cka <= 1 + 1e-9
+                assert cka == pytest.approx(found[other, "own_head", f"cka_with_{one}"]["value"])
+    assert 0 <= found["pitch", "own_head", "agreement_with_end_to_end"]["value"] <= 1
+
+
+@pytest.mark.parametrize("dataset", METRIC)
+def test_baselines_have_as_many_parameters_as_the_largest_set(diverse_run: Project, dataset: str) -> None:
+    found = scores(diverse_run, dataset)
+    sizes = {(m, v): row["value"] for (m, v, q), row in found.items() if q == "parameters"}
+    largest = max(sizes["+".join(names), variant] for variant, names in SETS.items())
+    assert sizes["joint", "pretrained"] == sizes["+".join(SETS["pretrained"]), "pretrained"]
+    for baseline in ("end_to_end", "probe"):
+        assert largest <= sizes[baseline, "own_head"] <= 1.5 * largest
+    assert sizes["waveform", "own_head"] < largest
+
+
+def test_fsd50k_is_taken_as_published(diverse_run: Project) -> None:
+    place = "results/diverse/dataset=fsd50k/split=official"
+    labelled = tables.read(diverse_run.path(f"{place}/labelled.parquet"), LABELLED_CLIPS).to_pylist()
+    clips, vocabulary = {clip.clip_id: clip for clip in fsd50k_clips()}, fsd50k_vocabulary()
+    assert {row["clip_id"]: row["role"] for row in labelled} == {n: clip.split for n, clip in clips.items()}
+    for row in labelled:
+        assert {vocabulary[c] for c in row["class_ids"]} == set(clips[row["clip_id"]].labels or ())
+    # mAP over the classes that a test clip has, from the scores that were kept.
+    table = tables.read(diverse_run.path(f"{place}/network=pitch/seed=0/clip_scores.parquet"), CLIP_SCORES)
+    classes = sorted({c for row in labelled for c in row["class_ids"]})
+    truth = np.array(
+        [
+            [c in row["class_ids"] for c in classes]
+            for row in sorted(labelled, key=lambda row: row["clip_id"])
+            if row["role"] == "test"
+        ]
+    )
+    said = tables.to_matrix(table["vector"])
+    assert said.shape == truth.shape
+    found = scores(diverse_run, "fsd50k")["pitch", "own_head", "map"]["value"]
+    assert found == pytest.approx(mean_average_precision(truth, said))
+    # Clips of 1.3 s have two chunks, and their score is one.
+    assert table["clip_id"].to_pylist() == sorted(
+        name for name, clip in clips.items() if clip.split == "test"
+    )
+
+
+def test_the_page_shows_the_study(diverse_run: Project) -> None:
+    page = diverse_run.path("results/report/index.html").read_text(encoding="utf-8")
+    for word in (
+        "</html>",
+        "Diverse embeddings",
+        "leave-one-out",
+        "CKA",
+        "own_activations",
+        "end_to_end",
+        "mAP",
+    ):
+        assert word in page
+
+
+def test_every_rule_has_a_log(diverse_run: Project) -> None:
+    logged = {
+        path.relative_to(diverse_run.path("results/logs")).parts[0]
+        for path in diverse_run.path("results/logs").rglob("*.log")
+    }
+    assert logged >= DIVERSE_RULES
+
+
+LATER = ["collect_scores", "write_report"]
+
+
+def test_what_reruns_when_something_changes(diverse: Project) -> None:
+    assert diverse.planned() == []
+    keys = ("dataset", "network", "combination", "representation")
+
+    def planned(study: dict[str, Any]) -> set[str]:
+        return set(diverse.planned(*keys, changes={"diverse_embeddings": study}))
+
+    both = ("mine", "fsd50k")
+    compared = {*(f"compare_representations {d}" for d in both), *LATER}
+    heads = {f"train_heads {d} {s}" for d in both for s in SETS}
+    assert planned({"heads": {"epochs": 4}}) == heads | compared
+    joint = {f"train_jointly {d} {s}" for d in both for s in SETS}
+    assert planned({"joint": {"options": {"epochs": 1}}}) == joint | compared
+    # One representation's options concern its network, its sets and what is as large as they are.
+    changed = planned({"representations": {"timbre": {"options": {"epochs": 1}}}})
+    networks = {f"train_network {d} {n}" for d in both for n in ("timbre", "end_to_end", "probe")}
+    of_set = {f"{rule} {d} pretrained" for d in both for rule in ("train_heads", "train_jointly")}
+    assert changed == networks | of_set | compared
+    diverse.append("workflow/foley/encoders/neuralogram.py", "\nEDITED = True\n")
+    edited = set(diverse.planned(*keys))
+    assert {f"extract_neuralogram {d} activations" for d in both} <= edited
+    assert not {job for job in edited if job.startswith("extract_features")}
+
+
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        ({"sets": {"all": ["pitch", "timbr"]}}, "did you mean `timbre`?"),
+        ({"representations": {"pitch": {"feature": "peak"}}}, "did you mean `peaks`?"),
+        ({"splits": ["random"]}, "puts recordings on both sides"),
+        ({"classifier": {"kind": "transformer"}}, "did you mean `diverse_transformer`?"),
+        ({"classifier": {"options": {"layer": 1}}}, "did you mean `layers`?"),
+        ({"heads": {"epoch": 1}}, "did you mean `epochs`?"),
+        ({"baselines": {"pitch": {"representation": "pitch"}}}, "a representation has that id"),
+        ({"representations": {"activations": {"feature": "peaks"}}}, "give either `feature` or `embedding`"),
+        ({"sets": {"own_head": ["pitch"]}}, "the report computes rows of that name itself"),
+    ],
+)
+def test_a_wrong_config_is_refused_by_name(diverse_run: Project, study: dict, message: str) -> None:
+    done = diverse_run.snakemake("--dry-run", changes={"diverse_embeddings": study})
+    assert done.returncode != 0
+    assert message in done.stdout
+
+
+def test_classes_of_the_folder_are_all_there(diverse_run: Project) -> None:
+    labelled = diverse_run.table("results/diverse/dataset=mine/split=fold1/labelled.parquet").to_pylist()
+    assert {c for row in labelled for c in row["class_ids"]} == set(range(len(LABELS)))
+    assert {row["role"] for row in labelled} == {"train", "validation", "test"}

@@ -1,0 +1,25 @@
+"""Scores of every subset and baseline, leave-one-out, and how alike representations are, with intervals."""
+
+from pathlib import Path
+
+from foley.runtime.job import run_job
+
+with run_job(snakemake) as job:
+    from foley.studies.diverse.compare import Embedded, Said, compare_representations
+
+    params, files = snakemake.params, snakemake.input
+    compare_representations(
+        Path(snakemake.output[0]),
+        dataset=snakemake.wildcards.dataset,
+        labelled=dict(zip(params.splits, map(Path, files.labelled), strict=True)),
+        multi_label=params.multi_label,
+        said=[Said(*key, Path(file)) for key, file in zip(params.scores, files.scores, strict=True)],
+        embedded=[
+            Embedded(*key, Path(file)) for key, file in zip(params.embeddings, files.embeddings, strict=True)
+        ],
+        sets={name: list(its) for name, its in params.sets.items()},
+        baselines=list(params.baselines),
+        draws=params.draws,
+        seed=params.seed,
+        provenance=job.provenance,
+    )
