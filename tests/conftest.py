@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import settings
+
+from clip_writer import WriteClip
 
 # The same examples in every run, and no time limit on one: machines are busy.
 settings.register_profile("foley", deadline=None, derandomize=True)
@@ -31,9 +32,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hide the GPUs from all tests but those marked so (`pytest -m gpu`): the others compare numbers to the bit."""
     if config.getoption("markexpr").strip() != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-WriteClip = Callable[..., np.ndarray]
 
 
 @pytest.fixture(scope="session")

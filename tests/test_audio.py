@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from conftest import WriteClip
+from clip_writer import WriteClip
 from foley import tables
 from foley.audio import flac
 from foley.audio.acoustic_hash import acoustic_hash

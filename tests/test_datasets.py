@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import WriteClip
+from clip_writer import WriteClip
 from foley import tables
 from foley.datasets.esc50 import ESC50
 from foley.datasets.folder import Folder, FolderOptions

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from conftest import WriteClip
+from clip_writer import WriteClip
 from foley import tables
 from foley.audio.decode import to_pcm16
 from foley.datasets.folder import Folder
