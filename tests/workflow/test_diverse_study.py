@@ -103,6 +103,10 @@ def test_networks_are_compared_pair_by_pair(diverse_run: Project, dataset: str) 
         for other in NETWORKS[:5]:
             if one != other:
                 cka = found[one, "own_head", f"cka_with_{other}"]["value"]
+                if cka is None:
+                    # A network of width 8 may give all of a few test clips one vector, which resembles nothing.
+                    assert dataset == "fsd50k"
+                    continue
                 assert -1e-9 <= cka <= 1 + 1e-9
                 assert cka == pytest.approx(found[other, "own_head", f"cka_with_{one}"]["value"])
     assert 0 <= found["pitch", "own_head", "agreement_with_end_to_end"]["value"] <= 1

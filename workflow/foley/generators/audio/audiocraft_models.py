@@ -269,6 +269,10 @@ def import_audiocraft() -> None:
             fill(_stand_in(name))
     with _log_kept_open():
         import audiocraft.models  # noqa: F401
+    # audiocraft holds on to it. Others, such as `datasets`, ask for its classes where they find it among the modules.
+    stand_in = sys.modules.get("spacy")
+    if stand_in is not None and stand_in.__spec__ is not None and stand_in.__spec__.loader is None:
+        del sys.modules["spacy"]
 
 
 @contextmanager
