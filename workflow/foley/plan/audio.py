@@ -248,8 +248,9 @@ class AudioPlan:
                 found[key] = study.model_dump(mode="json", exclude_defaults=True) | {"datasets": present}
         if found:
             found["audio_splits"] = config.audio_splits.model_dump(mode="json")
+            # On how many devices a generator was trained says nothing of its clips.
             found["audio_generators"] = {
-                g: config.audio_generators[g].model_dump(mode="json", exclude_defaults=True)
+                g: config.audio_generators[g].model_dump(mode="json", exclude_defaults=True, exclude={"gpus"})
                 for g in self._generators()
             }
             found["audio_classifiers"] = {

@@ -193,7 +193,7 @@ class FoundationPlan:
                 if s.prompts is not None
             },
             "audio_generators": {
-                g: config.audio_generators[g].model_dump(mode="json", exclude_defaults=True)
+                g: config.audio_generators[g].model_dump(mode="json", exclude_defaults=True, exclude={"gpus"})
                 for g in dict.fromkeys(named)
             },
             "audio_classifiers": {
