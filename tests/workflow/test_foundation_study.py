@@ -21,6 +21,11 @@ from smoke_parts import PLACE, PRESET, write_parts
 
 pytestmark = pytest.mark.workflow
 
+# The rules of foundation.smk, prompts.smk and prompted.smk that have a script of their own; no probe is asked here.
+FOUNDATION_RULES = {
+    "write_prompts", "generate_prompted", "write_synthetic_card", "train_mix", "filter_classes", "allocate_clips",
+    "choose_mix", "compare_mixes", "count_costs",
+}  # fmt: skip
 SOURCES = ["audiogen-label", "audiogen-gemini", "audioldm2-gemini_legacy", "tiny_diffusion"]
 RECOGNISERS = ["tiny_cnn", "tiny_ssast"]
 MIXES = ["real", *(f"{s}_3{f}" for s in SOURCES for f in ("", "_precision", "_active"))]
@@ -65,6 +70,11 @@ def copy(run: Run, tmp_path: Path) -> Iterator[Project]:
     """A copy of the finished run, to change at will."""
     yield run.project.copy_to(tmp_path / "foley")
     shutil.rmtree(tmp_path / "foley")
+
+
+def test_every_rule_has_a_log(run: Run) -> None:
+    logs = run.project.path(f"{RESULTS}/logs")
+    assert {path.relative_to(logs).parts[0] for path in logs.rglob("*.log")} >= FOUNDATION_RULES
 
 
 def test_every_mix_is_scored_against_as_many_real_clips(run: Run) -> None:
