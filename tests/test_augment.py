@@ -14,8 +14,9 @@ from torch import Tensor
 from torchaudio.functional import phase_vocoder
 
 from foley.augment import pitch_time
+from foley.augment.background import Background, BackgroundOptions, active_samples
 from foley.augment.mixup import Mixup, MixupOptions
-from foley.augment.noise import Noise, NoiseOptions, active_samples, add_noise
+from foley.augment.noise import Noise, NoiseOptions
 from foley.augment.pitch_time import (
     PitchShift,
     PitchShiftOptions,
@@ -62,7 +63,8 @@ EVERY: list[Any] = [
     Mixup(),
     Noise(NoiseOptions(probability=0.7)),
     Noise(NoiseOptions(probability=0.7, colour="pink")),
-    Noise(NoiseOptions(probability=0.7), recordings=normal(3, 700, seed=5)),
+    Background(BackgroundOptions(probability=0.7), list(normal(3, 700, seed=5)), RATE),
+    Background(None, list(0.1 * normal(2, 9000, seed=6)), RATE),
     TimeStretch(TimeStretchOptions(n_fft=256, hop_length=64, probability=0.7)),
     PitchShift(PitchShiftOptions(n_fft=256, hop_length=64, probability=0.7)),
 ]
@@ -77,7 +79,7 @@ def change(part: Any, data: Tensor, of: Draws) -> Tensor:
 
 def data_for(part: Any) -> Tensor:
     return (
-        0.2 * normal(12, 2000) if isinstance(part, Noise | TimeStretch | PitchShift) else normal(12, 60, 40)
+        0.2 * normal(12, 2000) if not isinstance(part, SpecAugment | Mixup) else normal(12, 60, 40)
     )
 
 
@@ -153,18 +155,6 @@ def test_the_ratio_is_exact_where_the_clip_is_active_and_nothing_clips(colour: A
         assert ratio == 30 or peaks.min() == pytest.approx(1)  # it was scaled down, not more than needed
 
 
-def test_noise_is_added_at_the_wanted_ratio() -> None:
-    clean, noise = 0.01 * normal(5, 4000), 7 * normal(5, 4000, seed=1)
-    noise[:, 2000:] *= 3
-    active = torch.zeros(5, 4000, dtype=torch.bool)
-    active[:, :2000] = True
-    ratios = torch.tensor([-5.0, 0.0, 3.0, 12.5, 30.0])
-    added = (add_noise(clean, noise, ratios, active) - clean).double()
-    for row, ratio in enumerate(ratios.tolist()):
-        power = [float(x[row, :2000].double().square().mean()) for x in (clean, added)]
-        assert 10 * math.log10(power[0] / power[1]) == pytest.approx(ratio, abs=0.05)
-
-
 def test_drawn_ratios_fill_their_range_and_some_clips_stay_clean() -> None:
     clean = 0.01 * normal(300, 600)
     noisy = Noise(NoiseOptions(5, 15, probability=0.6, frame_samples=600)).change_waveforms(clean, draws(300))
@@ -181,11 +171,6 @@ def test_silence_stays_silent() -> None:
     silent = torch.zeros(3, 1000)
     assert not active_samples(silent, 256, 40).any()
     assert torch.equal(Noise(NoiseOptions(probability=1)).change_waveforms(silent, draws(3)), silent)
-    loud = normal(3, 1000)
-    mute = Noise(NoiseOptions(probability=1), recordings=torch.zeros(1, 10))
-    assert torch.equal(mute.change_waveforms(loud, draws(3)), loud)
-    with pytest.raises(ValueError, match="must be"):
-        Noise(recordings=torch.zeros(0, 10))
 
 
 def test_active_frames_lie_within_the_range_of_the_loudest() -> None:
@@ -201,18 +186,6 @@ def test_pink_noise_falls_by_3_db_an_octave() -> None:
     power = power.mean(0)
     low, high = ((bins > 0.01) & (bins < 0.02)), ((bins > 0.16) & (bins < 0.32))
     assert 10 * np.log10(power[low].mean() / power[high].mean()) == pytest.approx(12.04, abs=0.7)
-
-
-def test_recorded_noise_starts_anywhere_and_goes_round() -> None:
-    recordings = torch.arange(1.0, 41).view(2, 20)
-    got = Noise(recordings=recordings)._draw(draws(60), 50)
-    starts = set()
-    for row in got:
-        which = int((row[0] - 1) // 20)
-        start = int((row[0] - 1) % 20)
-        starts.add((which, start))
-        assert torch.equal(row, recordings[which].roll(-start).repeat(3)[:50])
-    assert len(starts) > 20 and {which for which, _ in starts} == {0, 1}
 
 
 # Mixup
