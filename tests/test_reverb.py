@@ -142,9 +142,7 @@ def test_drawn_rooms_begin_with_the_direct_sound() -> None:
     for room in rooms:
         assert float(room[0]) == pytest.approx(1) and float(room.abs().max()) < 1.5
         assert abs(float(room.sum())) < 0.1 * float(room.abs().sum())
-    assert torch.equal(rooms[1], reverb.draw_room(options, 1)) and not torch.equal(
-        rooms[0][:50], rooms[1][:50]
-    )
+    assert torch.equal(rooms[1], reverb.draw_room(options, 1)) and len({len(room) for room in rooms}) == 4
 
 
 def test_recorded_responses_are_resampled_and_need_a_folder(tmp_path: Path) -> None:
