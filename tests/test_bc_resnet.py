@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from foley.augment.background import Background
+from foley.augment.background import Background, BackgroundOptions
 from foley.augment.protocol import Augmentations
 from foley.classifiers.audio_protocol import LabelledClips
 from foley.classifiers.bc_resnet import (
@@ -89,7 +89,7 @@ def test_any_window(window_s: float, n_mels: int) -> None:
 def test_it_learns_saves_and_loads(tmp_path: Path) -> None:
     classifier = BCResNet(BCResNetOptions(**TINY), 3, 0)
     noise = list(torch.randn(2, 5000, generator=torch.Generator().manual_seed(1)))
-    changes = Augmentations.of([Background(None, noise, RATE)])
+    changes = Augmentations.of([Background(BackgroundOptions(probability=0.5), noise, RATE)])
     history = classifier.fit(clips(60), augmentations=changes, validation=clips(12, 1))
     assert len(history.rows) == 4 * 3
     test = clips(60, 2)
