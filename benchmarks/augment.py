@@ -15,6 +15,7 @@ from measure import Table, interleaved, one_core, times
 from foley.augment.background import Background, BackgroundOptions
 from foley.augment.protocol import Draws
 from foley.augment.reverb import Reverb, ReverbOptions
+from foley.runtime.memory import keep_freed_memory
 
 TITLE = "Augmentation: backgrounds and rooms"
 RATE_HZ, CLIP_S, RECORDING_S, BATCH = 16_000, 1, 5, 128
@@ -45,6 +46,7 @@ def check_ratio(background: Background, speech: torch.Tensor, draws: Draws) -> N
 
 def run(quick: bool) -> list[Table]:
     clips, count, repeats = (BATCH, 4, 2) if quick else (16 * BATCH, 50, 7)
+    keep_freed_memory()  # for both sides, as jobs do
     speech, recordings = make_speech(clips), make_recordings(count)
     batches = torch.from_numpy(speech).split(BATCH)
     draws = [
