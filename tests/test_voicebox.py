@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def log_mel_statistics(wave: np.ndarray) -> np.ndarray:
     bands = np.stack(
         [
             np.square(np.abs(power[(hz >= low) & (hz < high + 40)])).sum(0)
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in itertools.pairwise(edges)
         ]
     )
     level = bands.sum(0)
