@@ -12,7 +12,9 @@ import pytest
 from project import Project, copy_project, write_clips, write_odd_clips, write_words
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, config: str, make: Callable[[Path], Project]) -> Project:
+def made_once(
+    factory: pytest.TempPathFactory, name: str, config: str, make: Callable[[Path], Project]
+) -> Project:
     """A project that ``make`` fills in a folder: the first of the processes that share out the tests does, for all."""
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
