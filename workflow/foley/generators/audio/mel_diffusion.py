@@ -220,7 +220,9 @@ def _joined_ddim() -> type:
     """
     from diffusers import DDIMScheduler
 
-    class JoinedDDIM(DDIMScheduler):
+    base: Any = DDIMScheduler
+
+    class JoinedDDIM(base):
         def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
             trained = self.config.num_train_timesteps
             ends = [round(trained * n / num_inference_steps) for n in range(num_inference_steps, 0, -1)]
