@@ -349,6 +349,7 @@ class Cluster:
             "Partition",
             "NodeList",
             "AllocTRES",
+            "Timelimit",
             "Start",
             "End",
         ]

@@ -26,6 +26,24 @@ def hold(project: Project, script: str, before: str, name: str) -> None:
     project.insert(f"workflow/scripts/{script}.py", before, HELD.format(name, name))
 
 
+def hold_last_epoch(project: Project) -> None:
+    """A checkpoint after each epoch, and a pause before the last of three that lasts as `hold-training` is there."""
+    loop = project.path("workflow/foley/training/loop.py")
+    text = loop.read_text()
+    held = HELD.format("training", "training").replace("    ", "            ")
+    for before, after in (
+        ("checkpoint_every_s: float = 30.0", "checkpoint_every_s: float = 0.0"),
+        ("        model.train()\n", f"        if epoch == 2:\n{held}        model.train()\n"),
+    ):
+        assert before in text
+        text = text.replace(before, after, 1)
+    loop.write_text(text)
+    project.path("hold-training").touch()
+
+
+THREE_EPOCHS = {"embeddings": {"scratch": {"options": {"epochs": 3, "patience": 3}}}}
+
+
 @pytest.mark.ci
 def test_the_whole_study(fresh: ClusterProject, whole: Project, tmp_path: Path) -> None:
     """From nothing to the page, in a working directory elsewhere: the tables of a local run; GPUs shared out."""
@@ -69,19 +87,11 @@ def test_a_node_dies_in_the_middle_of_a_shard(trained: ClusterProject, undisturb
 
 def test_a_node_dies_in_the_middle_of_a_training(trained: ClusterProject, tmp_path: Path) -> None:
     project, cluster = trained.project, trained.cluster
-    changes = {"embeddings": {"scratch": {"options": {"epochs": 3, "patience": 3}}}}
     expected = project.copy_to(tmp_path / "expected")
-    expected.make(TRAINING, changes=changes)
-    # A checkpoint after each epoch, and a pause before the last one.
-    loop = project.path("workflow/foley/training/loop.py")
-    text = loop.read_text().replace("checkpoint_every_s: float = 30.0", "checkpoint_every_s: float = 0.0")
-    held = HELD.format("training", "training").replace("    ", "            ")
-    loop.write_text(
-        text.replace("        model.train()\n", f"        if epoch == 2:\n{held}        model.train()\n", 1)
-    )
-    project.path("hold-training").touch()
+    expected.make(TRAINING, changes=THREE_EPOCHS)
+    hold_last_epoch(project)
     before = trained.last_job()
-    with trained.started(TRAINING, changes=changes) as run:
+    with trained.started(TRAINING, changes=THREE_EPOCHS) as run:
         run.wait_for(project.path("held-training").exists, "the last epoch")
         node = trained.running("train_encoder")[0][2]
         cluster.kill_node(node)
@@ -90,6 +100,34 @@ def test_a_node_dies_in_the_middle_of_a_training(trained: ClusterProject, tmp_pa
     cluster.start_node(node)
     tries = [row for row in trained.attempts(before) if "train_encoder" in row["Comment"]]
     assert [row["State"] for row in tries] == ["NODE_FAIL", "COMPLETED"]
+    (log,) = project.path("results/logs/train_encoder").rglob("*.log")
+    assert "continues after epoch 2" in log.read_text()
+    assert project.table(TRAINING).equals(expected.table(TRAINING))
+
+
+def test_a_job_out_of_time_gets_more(trained: ClusterProject, tmp_path: Path) -> None:
+    """A training that Slurm ends at its limit of a minute goes on from its checkpoint, with two."""
+    project = trained.project
+    expected = project.copy_to(tmp_path / "expected")
+    expected.make(TRAINING, changes=THREE_EPOCHS)
+    hold_last_epoch(project)
+    before = trained.last_job()
+
+    def tries() -> list[dict[str, str]]:
+        return [row for row in trained.attempts(before) if "train_encoder" in row["Comment"]]
+
+    with trained.started(
+        TRAINING, options=("--set-resources", "train_encoder:runtime=1*2**(attempt-1)"), changes=THREE_EPOCHS
+    ) as run:
+        # On a busy machine a minute may be over before the last epoch, and then the second try is held there.
+        run.wait_for(project.path("held-training").exists, "the last epoch")
+        ended = len(tries())
+        run.wait_for(lambda: tries()[ended - 1]["State"] == "TIMEOUT", "a job out of time")
+        project.path("hold-training").unlink()
+        said = run.succeed()
+    assert "TIMEOUT" in said
+    assert [row["State"] for row in tries()] == [*["TIMEOUT"] * ended, "COMPLETED"]
+    assert [row["Timelimit"] for row in tries()] == [f"00:0{2**n}:00" for n in range(ended + 1)]
     (log,) = project.path("results/logs/train_encoder").rglob("*.log")
     assert "continues after epoch 2" in log.read_text()
     assert project.table(TRAINING).equals(expected.table(TRAINING))
@@ -203,11 +241,22 @@ def test_read_only_input_and_scratch(fresh: ClusterProject, tmp_path: Path) -> N
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in [clips, *clips.rglob("*")]}
     scratch = tmp_path / "scratch"
+    look = f"'\\n'.join(map(str, __import__('pathlib').Path({str(scratch)!r}).rglob('*')))"
+    project.insert(
+        "workflow/foley/datasets/ingest.py",
+        "        out.write(batch)\n    tables.write(rejected_path",
+        f"        open('being-built', 'w').write({look})\n",
+    )
     own = ClusterProject(project, fresh.cluster)
     own.run(
         "results/features/dataset=mine/feature=logmel/shard=0.parquet",
         options=("--default-resources", "slurm_account='lab'", f"tmpdir='{scratch}'"),
         changes={"datasets": {"mine": {"folder": str(clips), "shards": 1}}},
     )
-    assert scratch.is_dir() and not list(scratch.iterdir())
+    assert re.search(
+        rf"^{re.escape(str(scratch))}/foley-[^/]+/shard=0.parquet$",
+        project.path("being-built").read_text(),
+        re.M,
+    )
+    assert not list(scratch.iterdir())
     assert {path: path.stat().st_mtime_ns for path in [clips, *clips.rglob("*")]} == before
