@@ -45,6 +45,14 @@ THREE_EPOCHS = {"embeddings": {"scratch": {"options": {"epochs": 3, "patience": 
 
 
 @pytest.mark.ci
+def test_the_way_to_a_trained_encoder(fresh: ClusterProject, undisturbed: Project) -> None:
+    """From nothing to embeddings of the project's own network: the tables of a local run; GPUs shared out."""
+    before = fresh.last_job()
+    fresh.run(TRAINING)
+    same_tables(fresh.project.tables(), undisturbed.tables())
+    check_gpus(fresh.project.path("results"), fresh.attempts(before), fresh.cluster)
+
+
 def test_the_whole_study(fresh: ClusterProject, whole: Project, tmp_path: Path) -> None:
     """From nothing to the page, in a working directory elsewhere: the tables of a local run; GPUs shared out."""
     elsewhere = tmp_path / "elsewhere"
