@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cluster import Cluster, ClusterError
 from cluster_project import TRAINING, ClusterProject, check_gpus, same_tables
 from project import Project, copy_project, write_clips, write_words
 
@@ -237,6 +238,13 @@ def test_more_than_the_cluster_has_is_refused(trained: ClusterProject) -> None:
     ) as run:
         assert run.process.wait(120) != 0
     assert "sbatch failed" in run.said()
+
+
+def test_a_second_cluster_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    """Both would need /etc/slurm/slurm.conf, and the first one would lose its jobs."""
+    with pytest.raises(ClusterError, match=f"another cluster is up, in {re.escape(str(cluster.folder))}"):
+        Cluster(tmp_path).start()
+    assert not list(tmp_path.iterdir())
 
 
 def test_read_only_input_and_scratch(fresh: ClusterProject, tmp_path: Path) -> None:
