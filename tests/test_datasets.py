@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,11 +17,11 @@ from clip_writer import WriteClip
 from foley import tables
 from foley.datasets.esc50 import ESC50
 from foley.datasets.folder import Folder, FolderOptions
-from foley.datasets.index import index_dataset, list_clips
+from foley.datasets.index import index_dataset, rows_of_shard
 from foley.datasets.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.protocol import DatasetKind, RawClass, RawClip
 from foley.datasets.registry import KINDS
-from foley.datasets.tree import Fingerprint, fingerprint, shard_of
+from foley.datasets.tree import Fingerprint, fingerprint, read_list, shard_of
 from foley.runtime.code import load
 from foley.tables.clips import CLIPS, RAW_CLASSES, RAW_CLIPS, REJECTED
 
@@ -135,16 +136,80 @@ def test_manifest(tmp_path: Path) -> None:
     assert all(row["labels"] == [row["label"]] for row in rows)
 
 
-def test_listing_is_the_manifest(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    touch(root, *(f"{label}/{n}.wav" for label in ("cat", "dog") for n in range(20)))
-    index_dataset(tmp_path / "m.parquet", tmp_path / "c.parquet", kind=Folder(), root=root, shards=3)
-    manifest = tables.read(tmp_path / "m.parquet", RAW_CLIPS)
-    assert list_clips(Folder(), root, 3).to_pylist() == manifest.to_pylist()
-    assert list_clips(Folder(), root, 3).schema.types == manifest.schema.types
+def without_numbers(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row | {"class_id": None} for row in rows]
+
+
+def test_shards_make_up_the_manifest(tmp_path: Path) -> None:
+    root, cache = tmp_path / "root", tmp_path / "cache"
+    touch(root, *(f"{label}/{n}.wav" for label in ("cat", "dog", "cat-1", "Cat") for n in range(200)))
+    touch(root, "stray.flac", "cat/notes.txt", "dog/.hidden.wav")
+    (root / "link").symlink_to(root / "cat")  # a folder is taken once
+    kind = Folder(FolderOptions(recording_pattern=r"(\d)"))
+    index_dataset(tmp_path / "m.parquet", tmp_path / "c.parquet", kind=kind, root=root, shards=3)
+    manifest = tables.read(tmp_path / "m.parquet", RAW_CLIPS).to_pylist()
+    assert len(manifest) == 801
+    fingerprint(root, 3, cache, media=kind.media)
     for shard in range(3):
-        mine = manifest.filter(pc.equal(manifest["shard"], shard))
-        assert list_clips(Folder(), root, 3, only=shard).to_pylist() == mine.to_pylist()
+        mine = without_numbers(row for row in manifest if row["shard"] == shard)
+        files = read_list(root, 3, shard, cache, media=kind.media)
+        assert files == [row["source"] for row in sorted(mine, key=lambda row: row["source"])]
+        assert without_numbers(rows_of_shard(kind, root, 3, shard, files)) == mine
+        assert without_numbers(rows_of_shard(kind, root, 3, shard)) == mine
+
+
+def test_a_shard_with_a_list_does_not_look_at_the_tree(
+    tmp_path: Path, write_clip: WriteClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, cache = tmp_path / "root", tmp_path / "cache"
+    for n in range(6):
+        write_clip(root / "dog" / f"{n}.wav", n)
+    fingerprint(root, 2, cache, media=Folder.media)
+    walked = []
+    walk = os.walk
+
+    def watched(*args: Any, **options: Any) -> Any:
+        walked.append(args)
+        return walk(*args, **options)
+
+    monkeypatch.setattr("os.walk", watched)
+
+    def ingest(shard: int, name: str, cache: Path | None) -> list[str]:
+        paths = [tmp_path / f"{name}-{shard}.parquet", tmp_path / f"{name}-{shard}-rejected.parquet"]
+        ingest_shard(
+            *paths, dataset="mine", kind=Folder(), root=root, shards=2, shard=shard, options=IngestOptions(),
+            cache=cache,
+        )  # fmt: skip
+        return [name for path in paths for name in tables.read(path)["clip_id"].to_pylist()]
+
+    by_list = [ingest(shard, "list", cache) for shard in (0, 1)]
+    assert not walked and sorted(chain(*by_list)) == [f"dog/{n}.wav" for n in range(6)]
+    # Without a list, or with a damaged one, the tree is listed.
+    (damaged,) = cache.rglob("shard=0.json")
+    damaged.write_text('["dog/0.w')
+    assert [ingest(0, "damaged", cache), ingest(1, "tree", None)] == by_list
+    assert len(walked) == 2
+    # What is gone since is refused, not passed over.
+    (root / by_list[1][0]).unlink()
+    assert ingest(1, "gone", cache) == [*by_list[1][1:], by_list[1][0]]
+    assert tables.read(tmp_path / "gone-1-rejected.parquet")["reason"].to_pylist() == ["missing"]
+
+
+def test_a_new_file_changes_one_list(tmp_path: Path) -> None:
+    root, cache = tmp_path / "root", tmp_path / "cache"
+    touch(root, *(f"dog/{n}.wav" for n in range(40)))
+    fingerprint(root, 8, cache)
+    before = {path: path.stat().st_ino for path in cache.rglob("shard=*.json")}
+    assert len(before) == 8
+    touch(root, "dog/new.wav")
+    fingerprint(root, 8, cache)
+    (changed,) = [path for path, number in before.items() if path.stat().st_ino != number]
+    assert changed.name == f"shard={shard_of('dog/new.wav', 8)}.json"
+    assert "dog/new.wav" in read_list(root, 8, shard_of("dog/new.wav", 8), cache)
+    # A list that was lost is made again, also when nothing changed.
+    changed.unlink()
+    fingerprint(root, 8, cache)
+    assert "dog/new.wav" in read_list(root, 8, shard_of("dog/new.wav", 8), cache)
 
 
 # Classes
@@ -178,23 +243,26 @@ def clip(name: str, label: str, class_id: int | None = None, *labels: str) -> Ra
 @pytest.mark.parametrize("source", ["dog/../../secret.wav", "/etc/secret.wav"])
 def test_a_table_leads_nowhere_else(tmp_path: Path, source: str) -> None:
     class Astray(Folder):
+        by_file = False
+
         def scan(self, root: Path) -> list[RawClip]:
             return [RawClip("a", source, "dog", "a", class_id=0)]
 
     (tmp_path / "dog").mkdir()
     with pytest.raises(ValueError, match=r"clip a names the file .*secret\.wav, which lies outside of"):
-        list_clips(Astray(), tmp_path, 1)
+        list(rows_of_shard(Astray(), tmp_path, 1, 0))
 
 
 def test_a_download_that_lost_files_says_how_to_get_them_again(tmp_path: Path) -> None:
+    outputs = tmp_path / "m.parquet", tmp_path / "c.parquet"
     with pytest.raises(FileNotFoundError) as alone:
-        list_clips(Folder(), tmp_path, 1)
+        index_dataset(*outputs, kind=Folder(), root=tmp_path, shards=1)
     assert "fetched anew" not in str(alone.value)
     (tmp_path / ".foley").mkdir()
     with pytest.raises(
         FileNotFoundError, match=f"no sub-folders.*delete {tmp_path / '.foley'} to have it fetched anew"
     ):
-        list_clips(Folder(), tmp_path, 1)
+        index_dataset(*outputs, kind=Folder(), root=tmp_path, shards=1)
 
 
 def test_classes_of_the_clips(tmp_path: Path) -> None:
@@ -420,15 +488,15 @@ def test_fingerprint_without_a_folder_or_with_a_damaged_cache(tree: Path, tmp_pa
     with pytest.raises(FileNotFoundError, match="no folder at"):
         fingerprint(tree / "gone", 2, tmp_path / "cache")
     first = fingerprint(tree, 2, tmp_path / "cache")
-    for kept in (tmp_path / "cache" / "trees").iterdir():
+    for kept in (tmp_path / "cache" / "trees").rglob("*.json"):
         kept.write_text("{ damaged")
     assert fingerprint(tree, 2, tmp_path / "cache", trust_cache=True) == first
-    for kept in (tmp_path / "cache" / "trees").iterdir():
+    for kept in (tmp_path / "cache" / "trees").rglob("*.json"):
         kept.write_text("{ damaged")
     assert fingerprint(tree, 2, tmp_path / "cache") == first
     # Jobs trust the main process's look and do not see what changed since; nor do they need every file's hash.
     (tree / "audio" / "3.wav").write_bytes(b"changed")
-    hashes = max((tmp_path / "cache" / "trees").iterdir(), key=lambda path: path.stat().st_size)
+    hashes = max((tmp_path / "cache" / "trees").glob("*.json"), key=lambda path: path.stat().st_size)
     assert "audio/3.wav" in hashes.read_text()
     hashes.unlink()
     assert fingerprint(tree, 2, tmp_path / "cache", trust_cache=True) == first

@@ -16,7 +16,7 @@ from foley import tables
 from foley.audio.decode import to_pcm16
 from foley.datasets.folder import Folder
 from foley.datasets.huggingface import HuggingFace, HuggingFaceOptions, split_of
-from foley.datasets.index import index_dataset, list_clips
+from foley.datasets.index import index_dataset, rows_of_shard
 from foley.datasets.ingest import IngestOptions, collect_clips, ingest_shard
 from foley.datasets.protocol import RawClass, RawClip
 from foley.datasets.tree import fingerprint, shard_of
@@ -108,7 +108,7 @@ def test_datasets_reads_the_same(tree: Tree) -> None:
         cache_dir=str(tree.root.parent / "cache"),
     ).cast_column("audio", datasets.Audio(decode=False))
     dataset = HuggingFace()
-    rows = list_clips(dataset, tree.root, 1).to_pylist()
+    rows = list(rows_of_shard(dataset, tree.root, 1, 0))
     ours = {"train": [], "validation": [], "test": []}  # type: ignore[var-annotated]
     for row, content in dataset.read(tree.root, rows):
         ours[row["split"]].append((row["label"], hashlib.sha256(content).hexdigest()))
@@ -188,7 +188,7 @@ def test_columns_that_say_which(tmp_path: Path) -> None:
     dataset = kind(audio_column="audio_far", split_column="part", fold_column="g")
     (clip,) = dataset.scan(root)
     assert (clip.split, clip.fold) == ("test", 3)
-    (row,) = list_clips(dataset, root, 1).to_pylist()
+    (row,) = rows_of_shard(dataset, root, 1, 0)
     ((_, content),) = dataset.read(root, [row])
     assert content == flac(1)
 
@@ -226,7 +226,7 @@ def test_only_wanted_rows_are_read(tmp_path: Path) -> None:
     columns["audio"] = [{"bytes": bytes([number]) * 10, "path": None} for number in range(40)]
     write_parquet(root / "a.parquet", columns, batch_size=7)
     assert pq.ParquetFile(root / "a.parquet").num_row_groups == 6
-    rows = [row for row in list_clips(HuggingFace(), root, 1).to_pylist() if row["row"] in (0, 6, 7, 20, 39)]
+    rows = [row for row in rows_of_shard(HuggingFace(), root, 1, 0) if row["row"] in (0, 6, 7, 20, 39)]
     read = list(HuggingFace().read(root, rows))
     assert [(row["row"], content) for row, content in read] == [
         (number, bytes([number]) * 10) for number in (0, 6, 7, 20, 39)

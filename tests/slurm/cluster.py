@@ -144,6 +144,7 @@ class Cluster:
         reason = lacking()
         if reason:
             raise ClusterError(reason)
+        self._refuse_another()
         self._write_files()
         self._link()
         self._start_munge()
@@ -287,10 +288,21 @@ class Cluster:
                 raise ClusterError(f"{PROFILE} has {count} lines like {pattern!r}, not one")
         return text
 
+    def _refuse_another(self) -> None:
+        """There is one SYSTEM_CONF: jobs of a second cluster would go astray, and those of the first one."""
+        if not SYSTEM_CONF.is_symlink():
+            if SYSTEM_CONF.exists():
+                raise ClusterError(f"{SYSTEM_CONF} is a real file: this machine has a cluster of its own")
+            return
+        other = Cluster(SYSTEM_CONF.readlink().parent)
+        if other._pid("slurmctld") is not None:
+            raise ClusterError(
+                f"another cluster is up, in {other.folder}, and a machine holds one at a time; to end it: "
+                f"{sys.executable} {__file__} down {other.folder}"
+            )
+
     def _link(self) -> None:
         SYSTEM_CONF.parent.mkdir(parents=True, exist_ok=True)
-        if SYSTEM_CONF.exists() and not SYSTEM_CONF.is_symlink():
-            raise ClusterError(f"{SYSTEM_CONF} is a real file: this machine has a cluster of its own")
         SYSTEM_CONF.unlink(missing_ok=True)
         SYSTEM_CONF.symlink_to(self.conf)
 
@@ -349,6 +361,7 @@ class Cluster:
             "Partition",
             "NodeList",
             "AllocTRES",
+            "Timelimit",
             "Start",
             "End",
         ]

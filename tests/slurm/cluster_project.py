@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,6 +104,7 @@ class ClusterProject:
 class Use(NamedTuple):
     """A job's use of a GPU, from its log and the accounting."""
 
+    job: str
     node: str
     device: str
     start: datetime
@@ -122,7 +123,7 @@ def uses_of_gpus(results: Path, rows: Iterable[dict[str, str]]) -> list[Use]:
             continue
         assert job and done, text
         start, end = (datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f") for time in (job[1], done[1]))
-        found += [Use(node_of[job[2]], device, start, end) for device in devices[1].split("', '")]
+        found += [Use(job[2], node_of[job[2]], device, start, end) for device in devices[1].split("', '")]
     return found
 
 
@@ -140,11 +141,24 @@ def check_gpus(results: Path, rows: list[dict[str, str]], cluster: Cluster) -> i
     assert {row["Partition"] for row in rows if row not in with_gpu} == {"cpu"}
     uses = uses_of_gpus(results, rows)
     assert len(uses) == len(with_gpu)
+    row_of = {row["JobIDRaw"]: row for row in with_gpu}
     for use in sorted(uses, key=lambda use: use.start):
-        print(f"{use.node} CUDA_VISIBLE_DEVICES={use.device} {use.start:%H:%M:%S} to {use.end:%H:%M:%S}")
+        row = row_of[use.job]
+        print(
+            f"job {use.job} {row['Comment']} {row['AllocTRES']} {use.node} CUDA_VISIBLE_DEVICES={use.device} "
+            f"{use.start:%H:%M:%S} to {use.end:%H:%M:%S}"
+        )
     for one, other in combinations(uses, 2):
         apart = one.end <= other.start or other.end <= one.start
         assert apart or (one.node, one.device) != (other.node, other.device), (one, other)
-    at_once = max(sum(use.start <= moment < use.end for use in uses) for moment in {u.start for u in uses})
-    assert at_once <= cluster.gpus
+    # The accounting's seconds, and the hundredths of the jobs' own logs.
+    booked = at_most([(row["Start"], row["End"]) for row in with_gpu])
+    at_once = at_most([(use.start, use.end) for use in uses])
+    assert at_once <= booked <= cluster.gpus
+    print(f"{len(rows)} jobs of Slurm's, {len(with_gpu)} with a GPU, {booked} of {cluster.gpus} GPUs at once")
     return at_once
+
+
+def at_most(spans: Sequence[tuple[Any, Any]]) -> int:
+    """How many of the spans (start, end) hold at once at most; an end at the moment of a start is over."""
+    return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)

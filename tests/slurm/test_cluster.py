@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cluster import Cluster, ClusterError
 from cluster_project import TRAINING, ClusterProject, check_gpus, same_tables
 from project import Project, copy_project, write_clips, write_words
 
@@ -26,7 +27,33 @@ def hold(project: Project, script: str, before: str, name: str) -> None:
     project.insert(f"workflow/scripts/{script}.py", before, HELD.format(name, name))
 
 
+def hold_last_epoch(project: Project) -> None:
+    """A checkpoint after each epoch, and a pause before the last of three that lasts as `hold-training` is there."""
+    loop = project.path("workflow/foley/training/loop.py")
+    text = loop.read_text()
+    held = HELD.format("training", "training").replace("    ", "            ")
+    for before, after in (
+        ("checkpoint_every_s: float = 30.0", "checkpoint_every_s: float = 0.0"),
+        ("        model.train()\n", f"        if epoch == 2:\n{held}        model.train()\n"),
+    ):
+        assert before in text
+        text = text.replace(before, after, 1)
+    loop.write_text(text)
+    project.path("hold-training").touch()
+
+
+THREE_EPOCHS = {"embeddings": {"scratch": {"options": {"epochs": 3, "patience": 3}}}}
+
+
 @pytest.mark.ci
+def test_the_way_to_a_trained_encoder(fresh: ClusterProject, undisturbed: Project) -> None:
+    """From nothing to embeddings of the project's own network: the tables of a local run; GPUs shared out."""
+    before = fresh.last_job()
+    fresh.run(TRAINING)
+    same_tables(fresh.project.tables(), undisturbed.tables())
+    check_gpus(fresh.project.path("results"), fresh.attempts(before), fresh.cluster)
+
+
 def test_the_whole_study(fresh: ClusterProject, whole: Project, tmp_path: Path) -> None:
     """From nothing to the page, in a working directory elsewhere: the tables of a local run; GPUs shared out."""
     elsewhere = tmp_path / "elsewhere"
@@ -69,19 +96,11 @@ def test_a_node_dies_in_the_middle_of_a_shard(trained: ClusterProject, undisturb
 
 def test_a_node_dies_in_the_middle_of_a_training(trained: ClusterProject, tmp_path: Path) -> None:
     project, cluster = trained.project, trained.cluster
-    changes = {"embeddings": {"scratch": {"options": {"epochs": 3, "patience": 3}}}}
     expected = project.copy_to(tmp_path / "expected")
-    expected.make(TRAINING, changes=changes)
-    # A checkpoint after each epoch, and a pause before the last one.
-    loop = project.path("workflow/foley/training/loop.py")
-    text = loop.read_text().replace("checkpoint_every_s: float = 30.0", "checkpoint_every_s: float = 0.0")
-    held = HELD.format("training", "training").replace("    ", "            ")
-    loop.write_text(
-        text.replace("        model.train()\n", f"        if epoch == 2:\n{held}        model.train()\n", 1)
-    )
-    project.path("hold-training").touch()
+    expected.make(TRAINING, changes=THREE_EPOCHS)
+    hold_last_epoch(project)
     before = trained.last_job()
-    with trained.started(TRAINING, changes=changes) as run:
+    with trained.started(TRAINING, changes=THREE_EPOCHS) as run:
         run.wait_for(project.path("held-training").exists, "the last epoch")
         node = trained.running("train_encoder")[0][2]
         cluster.kill_node(node)
@@ -90,6 +109,33 @@ def test_a_node_dies_in_the_middle_of_a_training(trained: ClusterProject, tmp_pa
     cluster.start_node(node)
     tries = [row for row in trained.attempts(before) if "train_encoder" in row["Comment"]]
     assert [row["State"] for row in tries] == ["NODE_FAIL", "COMPLETED"]
+    (log,) = project.path("results/logs/train_encoder").rglob("*.log")
+    assert "continues after epoch 2" in log.read_text()
+    assert project.table(TRAINING).equals(expected.table(TRAINING))
+
+
+def test_a_job_out_of_time_gets_more(trained: ClusterProject, tmp_path: Path) -> None:
+    """A training that Slurm ends at its limit of a minute goes on from its checkpoint, with two."""
+    project = trained.project
+    expected = project.copy_to(tmp_path / "expected")
+    expected.make(TRAINING, changes=THREE_EPOCHS)
+    hold_last_epoch(project)
+    before = trained.last_job()
+
+    with trained.started(
+        TRAINING, options=("--set-resources", "train_encoder:runtime=1*2**(attempt-1)"), changes=THREE_EPOCHS
+    ) as run:
+        # On a busy machine a minute may be over before the last epoch, and then a later try is held there.
+        run.wait_for(project.path("held-training").exists, "the last epoch")
+        ended = len(trained.attempts(before))
+        run.wait_for(lambda: trained.attempts(before)[ended - 1]["State"] == "TIMEOUT", "a job out of time")
+        project.path("hold-training").unlink()
+        said = run.succeed()
+    assert "TIMEOUT" in said
+    tries = trained.attempts(before)
+    assert all("train_encoder" in row["Comment"] for row in tries)
+    assert [row["State"] for row in tries] == [*["TIMEOUT"] * ended, "COMPLETED"]
+    assert [row["Timelimit"] for row in tries] == [f"00:0{2**n}:00" for n in range(ended + 1)]
     (log,) = project.path("results/logs/train_encoder").rglob("*.log")
     assert "continues after epoch 2" in log.read_text()
     assert project.table(TRAINING).equals(expected.table(TRAINING))
@@ -193,6 +239,13 @@ def test_more_than_the_cluster_has_is_refused(trained: ClusterProject) -> None:
     assert "sbatch failed" in run.said()
 
 
+def test_a_second_cluster_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    """Both would need /etc/slurm/slurm.conf, and the first one would lose its jobs."""
+    with pytest.raises(ClusterError, match=f"another cluster is up, in {re.escape(str(cluster.folder))}"):
+        Cluster(tmp_path).start()
+    assert not list(tmp_path.iterdir())
+
+
 def test_read_only_input_and_scratch(fresh: ClusterProject, tmp_path: Path) -> None:
     """A user's folder that nobody may write to, and tables that are built in the node's scratch folder."""
     clips = tmp_path / "clips"
@@ -203,11 +256,22 @@ def test_read_only_input_and_scratch(fresh: ClusterProject, tmp_path: Path) -> N
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for path in [clips, *clips.rglob("*")]}
     scratch = tmp_path / "scratch"
+    look = f"'\\n'.join(map(str, __import__('pathlib').Path({str(scratch)!r}).rglob('*')))"
+    project.insert(
+        "workflow/foley/datasets/ingest.py",
+        "        out.write(batch)\n    tables.write(rejected_path",
+        f"        open('being-built', 'w').write({look})\n",
+    )
     own = ClusterProject(project, fresh.cluster)
     own.run(
         "results/features/dataset=mine/feature=logmel/shard=0.parquet",
         options=("--default-resources", "slurm_account='lab'", f"tmpdir='{scratch}'"),
         changes={"datasets": {"mine": {"folder": str(clips), "shards": 1}}},
     )
-    assert scratch.is_dir() and not list(scratch.iterdir())
+    assert re.search(
+        rf"^{re.escape(str(scratch))}/foley-[^/]+/shard=0.parquet$",
+        project.path("being-built").read_text(),
+        re.M,
+    )
+    assert not list(scratch.iterdir())
     assert {path: path.stat().st_mtime_ns for path in [clips, *clips.rglob("*")]} == before

@@ -81,9 +81,10 @@ rule index_dataset:
 rule ingest_shard:
     """Decode, mix to mono, resample, hash and store one shard of clips; quarantine the bad."""
 
-    # The manifest is no input: each shard lists the raw tree itself, and `files` says when its own files changed. Were
-    # it an input, one new file would ingest all shards again; were it an `ancient` one, Snakemake would not look at
-    # this rule's params in a run that writes the manifest, and would miss the new file.
+    # The manifest is no input: a shard reads the names of its own files, which the main process has left in the cache
+    # (`cache`), or lists the raw tree, and `files` says when they changed. Were the manifest an input, one new file would
+    # ingest all shards again; were it an `ancient` one, Snakemake would not look at this rule's params in a run that
+    # writes the manifest, and would miss the new file.
     input:
         raw=raw_files,
     output:
@@ -105,6 +106,8 @@ rule ingest_shard:
         files=lambda wc: (lambda f: f.shards[int(wc.shard)] if f else None)(
             P.data.fingerprint(wc.dataset)
         ),
+        # It asks for `output`, so that Snakemake does not compare it: where the cache lies changes nothing.
+        cache=lambda wc, output: CACHE if P.data.fingerprint(wc.dataset) else None,
         kind=lambda wc: P.data.target(wc.dataset),
         options=lambda wc: dataset_options(wc.dataset),
         ingest=lambda wc: P.config.datasets[wc.dataset].model_dump(

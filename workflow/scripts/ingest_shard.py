@@ -19,6 +19,7 @@ with run_job(snakemake) as job:
         shards=snakemake.params.shards,
         shard=int(snakemake.wildcards.shard),
         options=IngestOptions(**snakemake.params.ingest),
+        cache=Path(snakemake.params.cache) if snakemake.params.cache else None,
         threads=snakemake.threads,
         progress=job.progress,
         provenance=job.provenance,

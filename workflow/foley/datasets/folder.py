@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,8 +15,9 @@ from foley.datasets.protocol import (
     VIDEO_SUFFIXES,
     DatasetKind,
     RawClip,
-    audio_files,
+    has_suffix,
     recording_of,
+    walk_files,
 )
 
 # Of video the sound track is taken.
@@ -50,6 +52,7 @@ class Folder(DatasetKind):
     official_splits = ()
     Options = FolderOptions
     media = MEDIA
+    by_file = True
 
     def check(self, root: Path) -> None:
         super().check(root)
@@ -59,41 +62,36 @@ class Folder(DatasetKind):
             )
 
     def scan(self, root: Path) -> list[RawClip]:
-        return scan_folder(root, self.options.recording_pattern)
+        """All clips; class numbers follow the names' order."""
+        others = _other_files(root)
+        if others:
+            log.warning(
+                "%d files are neither audio nor video by their name and are left alone: %s",
+                len(others),
+                others[:5],
+            )
+        # Names, as a path object takes ten times the memory.
+        names = sorted(name for name, _ in walk_files(root, lambda name: has_suffix(name, MEDIA)))
+        labels = {name.partition("/")[0] for name in names if "/" in name}
+        return list(self._clips(names, {label: number for number, label in enumerate(sorted(labels))}))
 
+    def scan_files(self, root: Path, files: Sequence[str]) -> Iterator[RawClip]:
+        return self._clips(sorted(files), {})
 
-def scan_folder(root: Path, recording_pattern: str | None) -> list[RawClip]:
-    """The clips of a folder of class sub-folders; class numbers follow the names' order.
-
-    A clip's id is its path below ``root``, suffix included, so that no file that is added later renames it.
-    """
-    others = _other_files(root)
-    if others:
-        log.warning(
-            "%d files are neither audio nor video by their name and are left alone: %s",
-            len(others),
-            others[:5],
-        )
-    # Names alone from here on: a path object takes ten times the memory.
-    names = [path.relative_to(root).as_posix() for path in audio_files(root, MEDIA)]
-    labels = {name.partition("/")[0] for name in names if "/" in name}
-    ids = {label: number for number, label in enumerate(sorted(labels))}
-    clips = []
-    for name in names:
-        # A file in the root itself has no class; it is rejected with that reason.
-        folder, inside, _ = name.partition("/")
-        label = sys.intern(folder) if inside else ""
-        recording = recording_of(PurePosixPath(name).stem, recording_pattern)
-        clips.append(
-            RawClip(
+    def _clips(self, names: Iterable[str], numbers: Mapping[str, int]) -> Iterator[RawClip]:
+        """A clip's id is its path below the root, suffix included, so that no file that is added later renames it."""
+        for name in names:
+            # A file in the root itself has no class; it is rejected with that reason.
+            folder, inside, _ = name.partition("/")
+            label = sys.intern(folder) if inside else ""
+            recording = recording_of(PurePosixPath(name).stem, self.options.recording_pattern)
+            yield RawClip(
                 clip_id=name,
                 source=name,
                 label=label,
-                class_id=ids.get(label),
+                class_id=numbers.get(label),
                 recording_id=f"{label}/{recording}" if recording is not None else name,
             )
-        )
-    return clips
 
 
 def _other_files(root: Path) -> list[str]:

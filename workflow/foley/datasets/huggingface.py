@@ -100,6 +100,7 @@ class HuggingFace(DatasetKind):
     licence = "see the dataset's card"
     Options = HuggingFaceOptions
     media = PARQUET
+    by_file = True
     # Files count by content in the list of clips, for they hold the labels; so does audio that they only name.
     tables = ("*.parquet", *(f"*{suffix}" for suffix in sorted(AUDIO_SUFFIXES)))
 
@@ -123,10 +124,11 @@ class HuggingFace(DatasetKind):
     def files(self, root: Path) -> list[Path]:
         """The Parquet files that `patterns` choose, sorted."""
         return [
-            path
-            for path in audio_files(root, PARQUET)
-            if any(fnmatchcase(path.relative_to(root).as_posix(), p) for p in self.options.patterns)
+            path for path in audio_files(root, PARQUET) if self._chosen(path.relative_to(root).as_posix())
         ]
+
+    def _chosen(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.options.patterns)
 
     def check(self, root: Path) -> None:
         super().check(root)
@@ -141,6 +143,10 @@ class HuggingFace(DatasetKind):
         files = [_File(path, root, self.options) for path in self.files(root)]
         numbers = {known.label: known.class_id for known in _classes(files)}
         return [clip for file in files for clip in file.clips(numbers)]
+
+    def scan_files(self, root: Path, files: Sequence[str]) -> Iterator[RawClip]:
+        chosen = [_File(root / name, root, self.options) for name in sorted(files) if self._chosen(name)]
+        yield from sorted((clip for file in chosen for clip in file.clips({})), key=lambda clip: clip.clip_id)
 
     def classes(self, root: Path) -> list[RawClass]:
         self.check(root)
@@ -278,7 +284,7 @@ class _File:
         return found
 
     def clips(self, numbers: Mapping[str, int]) -> Iterator[RawClip]:
-        """The rows as clips, without their audio; ``numbers`` are the classes' by name."""
+        """The rows as clips, without their audio; ``numbers`` are the classes' by name, as far as known."""
         o = self.options
         labels = self.labels
         nothing: Sequence[Any] = [None] * len(labels)
@@ -298,7 +304,7 @@ class _File:
                 row=row,
                 label=names[0] if names else "",
                 labels=names,
-                class_id=numbers[names[0]] if names else None,
+                class_id=numbers.get(names[0]) if names else None,
                 split=None if split is None else str(split),
                 fold=None
                 if fold is None

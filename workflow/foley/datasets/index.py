@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from foley import tables
-from foley.datasets.protocol import DatasetKind, RawClass, RawClip
+from foley.datasets.protocol import DatasetKind, RawClass, RawClip, has_suffix, walk_files
 from foley.datasets.tree import shard_of
 from foley.tables.clips import RAW_CLASSES, RAW_CLIPS
 
 log = logging.getLogger(__name__)
 
+# Rows of a shard that are in memory at a time.
+ROWS = 256
 _COPIED = (
     "clip_id", "source", "row", "start_s", "end_s", "class_id", "label", "split", "fold", "recording_id", "speaker_id",
 )  # fmt: skip
@@ -39,14 +42,18 @@ def _scan(kind: DatasetKind, root: Path) -> list[RawClip]:
     if doubled:
         raise ValueError(f"{kind.title}: clip ids are not unique, for example {doubled[0]}")
     for clip in clips:
-        path = PurePosixPath(clip.source)
-        if path.is_absolute() or ".." in path.parts:  # a table must not make us read other places
-            raise ValueError(
-                f"{kind.title}: clip {clip.clip_id} names the file {clip.source}, which lies outside of {root}; mend "
-                "the table that names it"
-            )
+        _refuse_elsewhere(kind, root, clip)
     # As Arrow orders text: by UTF-8, which is by code points.
     return sorted(clips, key=lambda clip: clip.clip_id)
+
+
+def _refuse_elsewhere(kind: DatasetKind, root: Path, clip: RawClip) -> None:
+    path = PurePosixPath(clip.source)
+    if path.is_absolute() or ".." in path.parts:  # a table must not make us read other places
+        raise ValueError(
+            f"{kind.title}: clip {clip.clip_id} names the file {clip.source}, which lies outside of {root}; mend "
+            "the table that names it"
+        )
 
 
 def _table(clips: Sequence[RawClip], shards: Sequence[int]) -> pa.Table:
@@ -60,22 +67,38 @@ def _table(clips: Sequence[RawClip], shards: Sequence[int]) -> pa.Table:
     return pa.table(columns).select(RAW_CLIPS.schema.names)
 
 
-def list_clips(kind: DatasetKind, root: Path, shards: int, *, only: int | None = None) -> pa.Table:
-    """The manifest of the raw tree below ``root`` (`foley.tables.clips.RAW_CLIPS`), in the order of clip ids.
+def rows_of_shard(
+    kind: DatasetKind, root: Path, shards: int, shard: int, files: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The manifest's rows of one shard, in the order of clip ids; class numbers may be missing.
+
+    A clip's shard follows from the name of its file. Where a clip follows from its file alone (``kind.by_file``), no
+    other file is looked at and a few rows are in memory at a time; other kinds list the whole tree.
 
     Args:
-        only: just the rows of this shard. A clip's shard follows from the name of its file.
+        files: the shard's files below ``root``, where they are known; otherwise the tree is listed.
 
     Raises:
-        FileNotFoundError: ``root`` is not a dataset of this kind.
-        ValueError: nothing was found, or two clips share an id.
+        FileNotFoundError: ``root`` is not a dataset of this kind (kinds that list the whole tree).
+        ValueError: nothing was found, or two clips share an id (these as well); a clip's file lies elsewhere.
     """
-    clips = _scan(kind, root)
-    placed = [shard_of(clip.source, shards) for clip in clips]
-    if only is not None:
-        clips = [clip for clip, shard in zip(clips, placed, strict=True) if shard == only]
-        placed = [only] * len(clips)
-    return _table(clips, placed)
+    clips: Iterable[RawClip]
+    if not kind.by_file:
+        clips = [clip for clip in _scan(kind, root) if shard_of(clip.source, shards) == shard]
+    else:
+        if files is None:
+
+            def ours(name: str) -> bool:
+                return has_suffix(name, kind.media) and shard_of(name, shards) == shard
+
+            files = [name for name, _ in walk_files(root, ours)]
+        clips = kind.scan_files(root, files)
+    # A few at a time as Python objects, which take far more memory than a table or names.
+    waiting = iter(clips)
+    while some := list(islice(waiting, ROWS)):
+        for clip in some:
+            _refuse_elsewhere(kind, root, clip)
+        yield from _table(some, [shard] * len(some)).to_pylist()
 
 
 def classes_of(kind: DatasetKind, root: Path, clips: Sequence[RawClip]) -> list[RawClass]:
@@ -140,7 +163,8 @@ def index_dataset(
     """Scan ``root`` and write the manifest, each clip with its shard, and the classes.
 
     Raises:
-        FileNotFoundError, ValueError: as `list_clips` and `classes_of`.
+        FileNotFoundError: ``root`` is not a dataset of this kind.
+        ValueError: nothing was found, two clips share an id, or a clip's file lies elsewhere; as `classes_of`.
     """
     clips = _scan(kind, root)
     classes = classes_of(kind, root, clips)

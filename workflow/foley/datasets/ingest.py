@@ -20,8 +20,9 @@ from foley.audio.acoustic_hash import acoustic_hash
 from foley.audio.container import ClipRejected
 from foley.audio.decode import as_float, decode, encode_flac, load, to_pcm16
 from foley.audio.store import Progress
-from foley.datasets.index import list_clips
+from foley.datasets.index import rows_of_shard
 from foley.datasets.protocol import DatasetKind
+from foley.datasets.tree import read_list
 from foley.tables.clips import AUDIO, CLIPS, RAW_CLIPS, REJECTED
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ def ingest_shard(
     shards: int,
     shard: int,
     options: IngestOptions,
+    cache: Path | None = None,
     threads: int = 1,
     progress: Progress = iter,
     provenance: Mapping[str, Any] | None = None,
@@ -130,14 +132,19 @@ def ingest_shard(
     Memory stays that of a few dozen clips, whatever the size of the shard: results stream into row groups.
     soundfile and soxr release the interpreter lock, so threads share the work.
 
+    Args:
+        cache: folder where `foley.datasets.tree.fingerprint` has left the names of each shard's files; without it, or
+            where they are not there, the tree is listed.
+
     Raises:
-        FileNotFoundError, ValueError: as `foley.datasets.index.list_clips`.
+        FileNotFoundError, ValueError: as `foley.datasets.index.rows_of_shard`.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"the folder of dataset {dataset} is gone: {root}")
-    raw = list_clips(kind, root, shards, only=shard)
-    # A few rows at a time as Python objects, which take far more memory than the table.
-    rows = (row for part in raw.to_batches(max_chunksize=256) for row in part.to_pylist())
+    files = None
+    if cache is not None and kind.by_file:
+        files = read_list(root, shards, shard, cache, media=kind.media, tables=kind.tables)
+    rows = rows_of_shard(kind, root, shards, shard, files)
     rejected: list[dict[str, Any]] = []
     batch: list[dict[str, Any]] = []
     with (
@@ -163,9 +170,7 @@ def ingest_shard(
                 batch = []
         out.write(batch)
     tables.write(rejected_path, REJECTED, rejected, provenance)
-    log.info(
-        "shard %d of %s: %d clips, %d rejected", shard, dataset, raw.num_rows - len(rejected), len(rejected)
-    )
+    log.info("shard %d of %s: %d clips, %d rejected", shard, dataset, out.rows, len(rejected))
 
 
 class TooManyRejected(ValueError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -105,6 +106,9 @@ class DatasetKind(ABC):
     tables: ClassVar[tuple[str, ...]] = ()
     # Whether the raw tree is made by a rule (`generate`) instead of lying on disk.
     generated: ClassVar[bool] = False
+    # Whether all that is told of a clip follows from its own file (class number aside), so that a shard's job needs no
+    # look at the others: then there is `scan_files`.
+    by_file: ClassVar[bool] = False
 
     def __init__(self, options: Any = None) -> None:
         self.options = options if options is not None else self.Options()
@@ -122,6 +126,13 @@ class DatasetKind(ABC):
     def scan(self, root: Path) -> list[RawClip]:
         """All raw clips below ``root``, without opening audio."""
 
+    def scan_files(self, root: Path, files: Sequence[str]) -> Iterator[RawClip]:
+        """The clips in some of the files below ``root`` (kinds with ``by_file`` only), in the order of their ids.
+
+        As `scan` lists them, but class numbers may be missing. ``files`` are names of audio, relative to ``root``.
+        """
+        raise TypeError(f"{self.title} lists its clips all at once")
+
     def classes(self, root: Path) -> list[RawClass] | None:
         """The classes that the dataset defines, or None to take those of its clips."""
         return None
@@ -138,25 +149,41 @@ class DatasetKind(ABC):
         raise TypeError(f"{self.title} is not a generated dataset; it is read from its `path`")
 
 
-def audio_files(root: Path, suffixes: frozenset[str] = AUDIO_SUFFIXES) -> list[Path]:
-    """Files below ``root`` with one of ``suffixes``, sorted; hidden files and folders are left out.
+def walk_files(root: Path, counts: Callable[[str], bool]) -> Iterator[tuple[str, os.stat_result]]:
+    """Name below ``root`` (with `/`) and status of each file that ``counts``, by its name; hidden ones are left out.
 
-    Links to folders are followed (``Path.rglob`` would pass them by).
+    Links to folders are followed (``Path.rglob`` would pass them by), each folder once.
     """
-    found = []
     visited: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
-        here = Path(folder).stat()
+        here = os.stat(folder)
         if (here.st_dev, here.st_ino) in visited:  # a link back to a folder above
             folders.clear()
             continue
         visited.add((here.st_dev, here.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        # Sorted, so that of two links to a folder it is always the same one that is followed.
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
+        prefix = "" if inside == "." else f"{inside}/"
         for name in files:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in suffixes and path.is_file():
-                found.append(path)
-    return sorted(found)
+            if name.startswith(".") or not counts(prefix + name):
+                continue
+            try:
+                status = os.stat(os.path.join(folder, name))
+            except OSError:  # a dangling link
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield prefix + name, status
+
+
+def has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    """Whether a file's name ends in one of ``suffixes``, in capitals or not."""
+    return os.path.splitext(name)[1].lower() in suffixes
+
+
+def audio_files(root: Path, suffixes: frozenset[str] = AUDIO_SUFFIXES) -> list[Path]:
+    """Files below ``root`` with one of ``suffixes``, sorted; as `walk_files` finds them."""
+    return sorted(root / name for name, _ in walk_files(root, lambda name: has_suffix(name, suffixes)))
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from foley.datasets.protocol import AUDIO_SUFFIXES
+from foley.datasets.protocol import AUDIO_SUFFIXES, has_suffix, walk_files
 from foley.tables import atomic_file
 
 
@@ -33,10 +32,6 @@ class Fingerprint:
     shards: tuple[str, ...]
 
 
-def _is_media(relative: str, media: frozenset[str]) -> bool:
-    return os.path.splitext(relative)[1].lower() in media
-
-
 def _matches(relative: str, patterns: Sequence[str]) -> bool:
     return any(PurePosixPath(relative).match(pattern) for pattern in patterns)
 
@@ -51,6 +46,46 @@ def _hash_file(path: Path) -> str:
 
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _found_path(root: Path, shards: int, cache: Path, media: frozenset[str], tables: Sequence[str]) -> Path:
+    """Where it stands what was found in a tree; the names of each shard's files lie in a folder of that name."""
+    how = _short_hash(json.dumps([shards, sorted(media), *tables]))
+    return cache / "trees" / f"{_short_hash(str(root.resolve()))}-{how}.json"
+
+
+def _list_name(shard: int) -> str:
+    return f"shard={shard}.json"
+
+
+def read_list(
+    root: Path,
+    shards: int,
+    shard: int,
+    cache: Path,
+    *,
+    media: frozenset[str] = AUDIO_SUFFIXES,
+    tables: Sequence[str] = (),
+) -> list[str] | None:
+    """The names of a shard's files that hold clips, as `fingerprint` left them, sorted; None where it has not."""
+    folder = _found_path(root, shards, cache, media, tables).with_suffix("")
+    try:
+        names = json.loads((folder / _list_name(shard)).read_text())
+    except (OSError, ValueError):
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _write_lists(folder: Path, names: Sequence[list[str]], changed: Collection[int]) -> None:
+    """Write the lists of the shards that changed, and those that are not there."""
+    try:
+        there = set(os.listdir(folder))
+    except OSError:
+        there = set()
+    for shard, mine in enumerate(names):
+        if shard in changed or _list_name(shard) not in there:
+            with atomic_file(folder / _list_name(shard)) as temporary:
+                temporary.write_text(json.dumps(mine))
 
 
 def _read_found(path: Path) -> Fingerprint | None:
@@ -73,6 +108,7 @@ def fingerprint(
 ) -> Fingerprint:
     """Fingerprint the files below ``root`` that hold clips, and the tables that say something of them.
 
+    Beside the hashes the names of each shard's files are kept, so that its job need not look at the tree (`read_list`).
     A file that is both (Parquet, with audio and labels) counts by content in the list of clips too, but for no other
     file's shard.
 
@@ -89,9 +125,8 @@ def fingerprint(
     """
     if not root.is_dir():
         raise FileNotFoundError(f"no folder at {root}")
-    tree = _short_hash(str(root.resolve()))
-    kept_path = cache / "trees" / f"{tree}.json"
-    found_path = cache / "trees" / f"{tree}-{_short_hash(json.dumps([shards, sorted(media), *tables]))}.json"
+    kept_path = cache / "trees" / f"{_short_hash(str(root.resolve()))}.json"
+    found_path = _found_path(root, shards, cache, media, tables)
     found_before = _read_found(found_path)
     if trust_cache and found_before is not None:
         return found_before
@@ -101,7 +136,7 @@ def fingerprint(
         kept = {}
 
     def counts(relative: str) -> bool:
-        return _is_media(relative, media) or _matches(relative, tables)
+        return has_suffix(relative, media) or _matches(relative, tables)
 
     # Datasets may share a folder and take other files of it, so each leaves the others' hashes alone.
     current = {relative: entry for relative, entry in kept.items() if counts(relative)}
@@ -109,31 +144,13 @@ def fingerprint(
         others = {relative: entry for relative, entry in kept.items() if relative not in current}
         known_before, current = current, {}
         stale: list[str] = []
-        visited: set[tuple[int, int]] = set()
-        for folder, folders, files in os.walk(root, followlinks=True):
-            here = os.stat(folder)
-            if (here.st_dev, here.st_ino) in visited:  # a link back to a folder above
-                folders.clear()
-                continue
-            visited.add((here.st_dev, here.st_ino))
-            folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-            for file in files:
-                path = os.path.join(folder, file)
-                relative = os.path.relpath(path, root).replace(os.sep, "/")
-                if file.startswith(".") or not counts(relative):
-                    continue
-                try:
-                    status = os.stat(path)
-                except OSError:  # a dangling link
-                    continue
-                if not stat.S_ISREG(status.st_mode):
-                    continue
-                known = known_before.get(relative)
-                if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
-                    current[relative] = known
-                else:
-                    current[relative] = [status.st_size, status.st_mtime_ns, ""]
-                    stale.append(relative)
+        for relative, status in walk_files(root, counts):
+            known = known_before.get(relative)
+            if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
+                current[relative] = known
+            else:
+                current[relative] = [status.st_size, status.st_mtime_ns, ""]
+                stale.append(relative)
         if stale:
             from tqdm import tqdm
 
@@ -151,13 +168,16 @@ def fingerprint(
                 temporary.write_text(json.dumps({**others, **current}))
     index = hashlib.sha256()
     parts = [hashlib.sha256() for _ in range(shards)]
+    names: list[list[str]] = [[] for _ in range(shards)]
     tables_hash = hashlib.sha256()
     for relative in sorted(current):
         digest = current[relative][2]
-        if _is_media(relative, media):
+        if has_suffix(relative, media):
             is_table = _matches(relative, tables)
             index.update(f"{relative} {digest}\n".encode() if is_table else f"{relative}\n".encode())
-            parts[shard_of(relative, shards)].update(f"{relative} {digest}\n".encode())
+            shard = shard_of(relative, shards)
+            parts[shard].update(f"{relative} {digest}\n".encode())
+            names[shard].append(relative)
         else:
             tables_hash.update(f"{relative} {digest}\n".encode())
     # Labels and folds come from the tables, and shards carry them: a changed table invalidates every shard.
@@ -165,6 +185,9 @@ def fingerprint(
     for part in parts:
         part.update(tables_hash.digest())
     found = Fingerprint(index.hexdigest()[:16], tuple(part.hexdigest()[:16] for part in parts))
+    before = found_before.shards if found_before is not None else ()
+    changed = {n for n, part in enumerate(found.shards) if n >= len(before) or part != before[n]}
+    _write_lists(found_path.with_suffix(""), names, changed)
     if found != found_before:
         with atomic_file(found_path) as temporary:
             temporary.write_text(json.dumps(asdict(found)))
