@@ -113,7 +113,7 @@ def write_report(
         spread(book),
         synthetic_quality(book),
         audio_quality(book, quality, literature, labels),
-        foundation(book, prompted or FoundationTables()),
+        foundation(book, prompted or FoundationTables(), labels),
         class_vectors(book),
         diverse_embeddings(book),
     ]
