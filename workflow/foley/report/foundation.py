@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from foley import tables
 from foley.report.comparison_figures import Curve, CurvePanel, learning_curves_svgs
+from foley.report.mixes import as_they_are, read_mix, read_variant
 from foley.report.scores import REFERENCES, Score, ScoreBook, System
 from foley.report.sections import Panel, Section, marked_up, place
 from foley.report.study_words import CHOSEN, FOUNDATION
@@ -22,8 +22,6 @@ from foley.tables.foundation import CLASS_CHOICE, COSTS, MIX_CHOICE, MIX_CLIPS
 from foley.tables.prompts import PROMPTS, REJECTED_PROMPTS
 
 REAL = "real"
-_VARIANT = re.compile(r"(?P<recogniser>.+)/real=(?P<percent>\d+)%(?P<protocol>/published)?")
-_MIX = re.compile(r"(?P<source>.+)_(?P<amount>\d+)(?:_(?P<filter>precision|clap|active))?")
 _PROMPTS_SHOWN = 200  # of a dataset; the table has them all
 _CLASSES_NAMED = 12
 _LONGEST_PROMPT = 300  # characters shown
@@ -100,25 +98,19 @@ def _panel(
     )  # fmt: skip
 
 
-def _parts(variant: str) -> tuple[str, int, str]:
-    """Recogniser, percentage of real clips, and protocol (empty for the clean one)."""
-    match = _VARIANT.fullmatch(variant)
-    assert match is not None, variant
-    return match["recogniser"], int(match["percent"]), (match["protocol"] or "").lstrip("/")
-
-
 def _curves(book: ScoreBook, dataset: str, split: str, systems: Sequence[System]) -> list[str]:
     colours = book.colours(FOUNDATION, dataset)
+    shown = {REAL, CHOSEN, *as_they_are(s.method for s in systems)}
     panels = []
-    asked = dict.fromkeys((_parts(s.variant)[0], _parts(s.variant)[2]) for s in systems)
+    asked = dict.fromkeys((read_variant(s.variant)[0], read_variant(s.variant)[2]) for s in systems)
     for recogniser, protocol in asked:
         of_method: dict[str, list[tuple[float, float, float | None, float | None]]] = {}
         for system in systems:
-            its, part, its_protocol = _parts(system.variant)
+            its, part, its_protocol = read_variant(system.variant)
             score = book.get(FOUNDATION, dataset, split, system, "accuracy")
             if (its, its_protocol) != (recogniser, protocol) or not part or score is None:
                 continue
-            if system.method in (REAL, CHOSEN) or _is_plain(system.method, systems):
+            if system.method in shown:
                 of_method.setdefault(system.method, []).append(
                     (float(part), score.value, score.low, score.high)
                 )
@@ -132,23 +124,10 @@ def _curves(book: ScoreBook, dataset: str, split: str, systems: Sequence[System]
     return learning_curves_svgs(panels, "% of the real training clips")
 
 
-def _is_plain(method: str, systems: Sequence[System]) -> bool:
-    """Whether a mix has no filter and the largest amount of its source: one curve a source."""
-    match = _MIX.fullmatch(method)
-    if match is None or match["filter"]:
-        return False
-    amounts = [
-        int(other["amount"])
-        for s in systems
-        if (other := _MIX.fullmatch(s.method)) and other["source"] == match["source"]
-    ]
-    return int(match["amount"]) == max(amounts)
-
-
 def _zero_shot(book: ScoreBook, dataset: str, split: str, systems: Sequence[System]) -> ValueTable:
     rows = []
     for system in systems:
-        recogniser, part, protocol = _parts(system.variant)
+        recogniser, part, protocol = read_variant(system.variant)
         if not part:
             scores = [
                 book.get(FOUNDATION, dataset, split, system, metric)
@@ -179,10 +158,10 @@ def _filters(book: ScoreBook, dataset: str, split: str, systems: Sequence[System
     """What a filter gains over the same mix without it."""
     rows = []
     for system in systems:
-        match = _MIX.fullmatch(system.method)
-        if match is None or not match["filter"]:
+        mix = read_mix(system.method)
+        if mix is None or not mix.filter:
             continue
-        plain = f"{match['source']}_{match['amount']}"
+        plain = mix.unfiltered
         gain = book.get(FOUNDATION, dataset, split, system, f"difference_to_{plain}")
         over_real = book.get(FOUNDATION, dataset, split, system, f"{GAIN}{REAL}")
         p = book.get(FOUNDATION, dataset, split, system, f"p_difference_to_{plain}")
@@ -212,7 +191,7 @@ def _choices(dataset: str, choices: Sequence[Path]) -> ValueTable:
             if row["dataset"] == dataset:
                 rows.setdefault(row["variant"], []).append(row)
     found = []
-    for variant in sorted(rows, key=lambda v: (_parts(v)[0], _parts(v)[1])):
+    for variant in sorted(rows, key=lambda v: (read_variant(v)[0], read_variant(v)[1])):
         of_mix: dict[str, list[dict[str, Any]]] = {}
         for row in rows[variant]:
             of_mix.setdefault(row["method"], []).append(row)
@@ -299,7 +278,7 @@ def _sizes(dataset: str, counts: Sequence[Path]) -> list[_Size]:
         _Size(row["variant"], row["method"], *(row[f"{name}_sum_mean"] for name in numbers))
         for row in means.to_pylist()
     ]
-    return sorted(found, key=lambda size: (_parts(size.variant)[:2], size.method != REAL, size.method))
+    return sorted(found, key=lambda size: (read_variant(size.variant)[:2], size.method != REAL, size.method))
 
 
 def _too_small(sizes: Sequence[_Size]) -> ValueTable:
@@ -336,7 +315,7 @@ def _clips(count: float) -> str:
 
 
 def _place(variant: str) -> str:
-    recogniser, part, protocol = _parts(variant)
+    recogniser, part, protocol = read_variant(variant)
     return f"{_recogniser(recogniser, protocol)}, {part} % real"
 
 
