@@ -18,6 +18,7 @@ from project import write_clips
 from gemini_stub import KEY, GeminiStub
 from tiny_audiocraft import write_tiny_audiocraft
 from tiny_audioldm import write_tiny_audioldm2
+from tiny_efficientat import write_tiny_efficientat
 from tiny_ssast import write_tiny_ssast
 
 PRESET = "experiments/foundation_smoke.yaml"
@@ -30,6 +31,7 @@ def write_parts(folder: Path) -> None:
     write_tiny_audiocraft(folder / "audiogen")
     write_tiny_audioldm2(folder / "audioldm2")
     write_tiny_ssast(folder / "ssast.pth")
+    write_tiny_efficientat(folder / "mn01.pt")
 
 
 def main() -> int:
