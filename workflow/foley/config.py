@@ -391,7 +391,9 @@ Arm = Literal["real", "duplicates", "classic", "interpolated", "sampled"]
 class Interpolation(Model):
     """The study of augmentation: does a classifier gain from generated clips, and more than from simpler means?"""
 
-    datasets: list[Id] = Field([], description="dataset ids")
+    datasets: list[Id] = Field(
+        [], description="dataset ids; none where only `foundation.sources` has its interpolated clips"
+    )
     splits: list[AudioSplit] = Field(
         ["fold1", "random"], min_length=1, description="fold<k> (its clips are held out), official or random"
     )
