@@ -1,7 +1,7 @@
 """What experiments/foundation_smoke.yaml needs: few clips, tiny random checkpoints in the real formats of the models,
 and a language model on loopback that speaks Gemini's REST protocol.
 
-    python tests/smoke_parts.py     makes them below .foley/smoke, runs the preset, and stops the language model
+    python tests/smoke_parts.py [cores]     makes them below .foley/smoke, runs the preset, and stops the language model
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write_parts(folder: Path) -> None:
     write_tiny_efficientat(folder / "mn01.pt")
 
 
-def main() -> int:
+def main(cores: str) -> int:
     if not PLACE.is_dir():
         write_parts(PLACE)
     with GeminiStub() as stub:
@@ -42,10 +42,10 @@ def main() -> int:
         prompts = {name: {"options": url} for name in ("gemini", "gemini_legacy")}
         preset = ["--configfile", PRESET, "--config", f"prompts={prompts}"]
         return subprocess.call(
-            [sys.executable, "-m", "snakemake", "--cores", "all", *preset],
+            [sys.executable, "-m", "snakemake", "--cores", cores, *preset],
             env=os.environ | {"GEMINI_API_KEY": KEY},
         )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2] or ["all"]))
