@@ -205,6 +205,19 @@ def test_hostile_texts_are_rejected_and_escaped(run: Run) -> None:
     assert "alert(" in page and "<script>alert" not in page
 
 
+def test_the_page_shows_sources_filters_and_sizes(run: Run) -> None:
+    page = run.project.path(f"{RESULTS}/report/index.html").read_text(encoding="utf-8")
+    for words in (
+        "Each source as it is, unfiltered",
+        "What the class filter did",
+        "Clips of each mix",
+        "What validation clips chose",
+        "What the clips cost",
+    ):
+        assert words in page
+    assert all(f"{source}_3" in page.replace("_<wbr>", "_") for source in SOURCES)
+
+
 def test_the_key_appears_nowhere(run: Run) -> None:
     files = [
         path
