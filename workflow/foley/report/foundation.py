@@ -335,10 +335,14 @@ def _costs(dataset: str, costs: Sequence[Path]) -> ValueTable:
                     f"{row['output_tokens'] or 0:,} written"
                 )
             detail = f"trained on split {row['split']}" if row["split"] else row["device"] or ""
-            head = (row["source"], f"{row['clips']:,}", f"{row['audio_h']:.2f} h", time, each, tokens)
+            head = (row["source"], f"{row['clips']:,}", _length(row["audio_h"]), time, each, tokens)
             rows.append(Row(head, (), detail))
     columns = ("source", "clips", "audio", "time to make them", "per clip", "language model")
     return ValueTable("What the clips cost", columns, (), tuple(rows))
+
+
+def _length(hours: float) -> str:
+    return f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def _asked(dataset: str, name: str, prompts: Path, rejected: Path) -> ValueTable:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from foley import tables
-from foley.report.study_words import is_leaky
+from foley.report.mixes import as_they_are
+from foley.report.study_words import is_leaky, words
 from foley.tables.scores import SCORES
 
 MEAN = "mean"  # the split under which a study stores its mean over splits
@@ -149,9 +150,15 @@ class ScoreBook:
         return sorted(self._classes.get((study, dataset, split), ()))
 
     def colours(self, study: str, dataset: str) -> dict[str, int]:
-        """A number for each method that isn't a reference, the same in all figures of a dataset."""
+        """A number for each method that isn't a reference, the same in all figures of a dataset.
+
+        Colours are few: methods that share figures come first where a study has many.
+        """
         trained = dict.fromkeys(s.method for s in self.systems(study, dataset, ["accuracy"]))
-        return {m: number for number, m in enumerate(m for m in trained if m not in REFERENCES)}
+        its = words(study)
+        first = [its.baseline, *its.judged, *as_they_are(trained)] if its.by_source else []
+        ordered = dict.fromkeys([*(m for m in first if m in trained), *trained])
+        return {m: number for number, m in enumerate(m for m in ordered if m not in REFERENCES)}
 
     def get(
         self, study: str, dataset: str, split: str, system: System, metric: str, class_id: int | None = None
