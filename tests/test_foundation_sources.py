@@ -237,3 +237,16 @@ def test_scores_are_those_of_the_mixes(study: Study) -> None:
     alone = {r["method"]: r["value"] for r in rows if r["metric"] == "accuracy" and r["seed"] is None
              and r["class_id"] is None and r["variant"] == "probe/real=0%"}  # fmt: skip
     assert alone[GOOD] > 3 / len(CLASSES) and alone[BAD] < 2 / len(CLASSES)
+
+
+def test_parts_of_the_real_clips_stand_in_their_order(tmp_path: Path) -> None:
+    rows = [
+        {
+            "study": "foundation", "dataset": "toy", "split": "fold1", "method": "real", "metric": "accuracy",
+            "variant": variant("probe", percent), "value": 0.5, "n": 3,
+        }
+        for percent in (10, 4, 100)
+    ]  # fmt: skip
+    tables.write(tmp_path / "scores.parquet", SCORES, rows)
+    systems = ScoreBook(tmp_path / "scores.parquet").systems("foundation", "toy")
+    assert [read_variant(system.variant)[1] for system in systems] == [4, 10, 100]

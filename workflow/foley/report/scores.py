@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,7 @@ class ScoreBook:
         systems = list(found)
         methods = _ordered({system.method for system in systems}, self._method_order)
         methods = [m for m in methods if m not in REFERENCES] + [m for m in REFERENCES if m in methods]
-        return sorted(systems, key=lambda system: (methods.index(system.method), system.variant))
+        return sorted(systems, key=lambda system: (methods.index(system.method), _natural(system.variant)))
 
     def split_count(self, study: str, dataset: str) -> int:
         """How many splits a mean is over: leaky ones are in none."""
@@ -167,6 +168,11 @@ class ScoreBook:
 
     def seed_count(self, study: str, dataset: str, system: System) -> int:
         return len(self._seeds.get((study, dataset, system), ()))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """An order in which `real=4%` comes before `real=10%`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _finite(value: float | None) -> float | None:
