@@ -43,7 +43,7 @@ demo: $(VENV)/installed ## run the default experiment on embedded data (minutes)
 	@echo "Go on with:  source $(BIN)/activate && snakemake --cores all"
 
 smoke: $(VENV)/installed-dev ## run the study of prompted generators on tiny random checkpoints, offline (minutes)
-	$(BIN)/python tests/smoke_parts.py
+	$(BIN)/python tests/smoke_parts.py $(CORES)
 
 check: $(VENV)/installed-dev ## formatting, lint and types only
 	$(BIN)/ruff format --check .

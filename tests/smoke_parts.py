@@ -1,7 +1,7 @@
 """What experiments/foundation_smoke.yaml needs: few clips, tiny random checkpoints in the real formats of the models,
 and a language model on loopback that speaks Gemini's REST protocol.
 
-    python tests/smoke_parts.py     makes them below .foley/smoke, runs the preset, and stops the language model
+    python tests/smoke_parts.py [cores]     makes them below .foley/smoke, runs the preset, and stops the language model
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from project import write_clips
 from gemini_stub import KEY, GeminiStub
 from tiny_audiocraft import write_tiny_audiocraft
 from tiny_audioldm import write_tiny_audioldm2
+from tiny_efficientat import write_tiny_efficientat
 from tiny_ssast import write_tiny_ssast
 
 PRESET = "experiments/foundation_smoke.yaml"
@@ -30,9 +31,10 @@ def write_parts(folder: Path) -> None:
     write_tiny_audiocraft(folder / "audiogen")
     write_tiny_audioldm2(folder / "audioldm2")
     write_tiny_ssast(folder / "ssast.pth")
+    write_tiny_efficientat(folder / "mn01.pt")
 
 
-def main() -> int:
+def main(cores: str) -> int:
     if not PLACE.is_dir():
         write_parts(PLACE)
     with GeminiStub() as stub:
@@ -40,10 +42,10 @@ def main() -> int:
         prompts = {name: {"options": url} for name in ("gemini", "gemini_legacy")}
         preset = ["--configfile", PRESET, "--config", f"prompts={prompts}"]
         return subprocess.call(
-            [sys.executable, "-m", "snakemake", "--cores", "all", *preset],
+            [sys.executable, "-m", "snakemake", "--cores", cores, *preset],
             env=os.environ | {"GEMINI_API_KEY": KEY},
         )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2] or ["all"]))

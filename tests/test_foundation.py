@@ -35,10 +35,10 @@ from foley.studies.foundation.costs import Expense, write_costs
 from foley.studies.foundation.fit_probes import clip_vectors, fit_probes
 from foley.studies.foundation.mix import Mix, variant
 from foley.studies.foundation.mixes import draw_real, draw_synthetic, read_pool
-from foley.studies.foundation.train_mix import MixClips, nearest_to_prompt, train_mix
+from foley.studies.foundation.train_mix import MixClips, count_clips, nearest_to_prompt, train_mix
 from foley.tables.audio_studies import AUDIO_PARTITION, GENERATION_COST, PROMPTED
 from foley.tables.features import EMBEDDINGS
-from foley.tables.foundation import CLASS_CHOICE, COSTS, MIX_CHOICE
+from foley.tables.foundation import CLASS_CHOICE, COSTS, MIX_CHOICE, MIX_CLIPS
 from foley.tables.prompts import LLM_REQUESTS
 from foley.tables.scores import PREDICTIONS, SCORES
 from toy_store import LABELS, Store, make_store, synthetic
@@ -257,7 +257,7 @@ def train(
     } | changed  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / "predictions.parquet", folder / "history.parquet"
-    train_mix(*out, mix=mix, **more)
+    train_mix(*out, folder / "clips.parquet", mix=mix, **more)
     return out
 
 
@@ -270,6 +270,10 @@ def test_a_mix_is_trained_and_asked_about_validation_and_test_clips(store: Store
     assert set(table["method"].to_pylist()) == {"g_4"}
     quantities = set(tables.read(history)["quantity"].to_pylist())
     assert {q.partition("_")[0] for q in quantities} == {"seed0", "seed1"}
+    counted = tables.read(tmp_path / "one" / "clips.parquet", MIX_CLIPS).to_pylist()
+    assert {(r["seed"], r["class_id"], r["real"], r["wanted"], r["taken"]) for r in counted} == {
+        (seed, c, 3, 4, 4) for seed in (0, 1) for c in CLASSES
+    }
     again, _ = train(tmp_path / "two", store, Mix(50, "g", 4), [made])
     assert tables.read(again, PREDICTIONS).equals(table)
 
@@ -289,14 +293,35 @@ def test_published_protocol_takes_the_step_that_is_best_on_the_test_clips(
 def test_draws_of_a_mix(store: Store, tmp_path: Path) -> None:
     made = synthetic(tmp_path / "made.parquet", dict.fromkeys(CLASSES, 6))
     source = MixClips(store.rows, [made])
-    real, added = source.draw(Mix(50, "g", 4), 0)
+    real, added, wanted = source.draw(Mix(50, "g", 4), 0)
     assert Counter(real.values()) == dict.fromkeys(CLASSES, 3)
-    assert Counter(added.values()) == dict.fromkeys(CLASSES, 4)
-    assert source.draw(Mix(50), 0) == (real, {})
+    assert Counter(added.values()) == wanted == dict.fromkeys(CLASSES, 4)
+    assert source.draw(Mix(50), 0) == (real, {}, {})
     # Tested and validation clips are never learnt from.
     roles = {row["clip_id"]: row["role"] for row in store.rows}
     assert {roles[clip_id] for clip_id in real} == {TRAIN}
-    assert source.draw(Mix(50, "g", 4), 1)[0] != real
+    assert source.draw(Mix(50, "g", 4), 1).real != real
+
+
+def test_a_mix_says_how_many_clips_it_had(store: Store, tmp_path: Path) -> None:
+    """A refused clip of a generator is a gap, which the table shows."""
+    made = synthetic(tmp_path / "made.parquet", {3: 6, 7: 5, 8: 6})
+    source = MixClips(store.rows, [made])
+    labels = {"dataset": "toy", "split": "fold1", "method": "g_6", "variant": "cnn/real=50%"}
+    rows = count_clips({4: source.draw(Mix(50, "g", 6), 4)}, CLASSES, labels)
+    assert [(r["class_id"], r["real"], r["wanted"], r["taken"]) for r in rows] == [
+        (3, 3, 6, 6), (7, 3, 6, 5), (8, 3, 6, 6)
+    ]  # fmt: skip
+    assert {r["seed"] for r in rows} == {4} and labels.items() <= rows[0].items()
+    # CLAP drops a fifth of what is there, and of what is to be there.
+    asked = [
+        {"clip_id": f"made-{c}-{n}", "class_id": c, "template": "t", "rank": 1, "average_precision": 1.0}
+        for c in CLASSES for n in range(6)
+    ]  # fmt: skip
+    tables.write(tmp_path / "asked.parquet", PROMPTED, asked)
+    heard = MixClips(store.rows, [made], prompted=[tmp_path / "asked.parquet"], drop_fraction=0.2)
+    rows = count_clips({0: heard.draw(Mix(50, "g", 6, "clap"), 0)}, CLASSES, labels)
+    assert [(r["wanted"], r["taken"]) for r in rows] == [(5, 5), (5, 4), (5, 5)]
 
 
 def test_a_class_that_left_has_no_synthetic_clips(store: Store, tmp_path: Path) -> None:
@@ -307,8 +332,10 @@ def test_a_class_that_left_has_no_synthetic_clips(store: Store, tmp_path: Path) 
         for c in CLASSES
     ]  # fmt: skip
     tables.write(tmp_path / "kept.parquet", CLASS_CHOICE, rows)
-    _, added = MixClips(store.rows, [made], tmp_path / "kept.parquet").draw(Mix(50, "g", 4, "precision"), 0)
-    assert Counter(added.values()) == {3: 4, 8: 4}
+    _, added, wanted = MixClips(store.rows, [made], tmp_path / "kept.parquet").draw(
+        Mix(50, "g", 4, "precision"), 0
+    )
+    assert Counter(added.values()) == {3: 4, 8: 4} and wanted == {3: 4, 7: 0, 8: 4}
 
 
 # Choosing and comparing
@@ -450,10 +477,11 @@ def test_a_probe_learns_from_a_mix_and_names_all_held_out_clips(store: Store, tm
     for mix in (Mix(50), Mix(0, "g", 4), Mix(100, "g", 4)):
         out = tmp_path / f"{mix.real_percent}.parquet"
         fit_probes(
-            out, mix=mix, protocol="clean", real=[real], embedded=[fake], partition=store.partition,
-            synthetic=[made], options=LinearProbeOptions(), seeds=[0, 1], draw_seed=0,
+            out, tmp_path / "clips.parquet", mix=mix, protocol="clean", real=[real], embedded=[fake],
+            partition=store.partition, synthetic=[made], options=LinearProbeOptions(), seeds=[0, 1], draw_seed=0,
             labels={"dataset": "toy", "split": "fold1", "method": mix.name, "variant": "probe/real=50%"},
         )  # fmt: skip
+        assert len(tables.read(tmp_path / "clips.parquet", MIX_CLIPS)) == 2 * len(CLASSES)
         rows = tables.read(out, PREDICTIONS).to_pylist()
         assert Counter((r["seed"], r["role"]) for r in rows) == {
             (seed, role): 6 for seed in (0, 1) for role in (VALIDATION, TEST)

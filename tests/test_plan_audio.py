@@ -176,3 +176,22 @@ def test_a_generator_without_classes_interpolates_and_nothing_else(tmp_path: Pat
     with pytest.raises(ConfigError, match="has mel images of its own"):
         of_theirs = {**theirs, "vocoder": vocoder(tmp_path / "vocoder")}
         plan(tmp_path, of_theirs, diffusion=None, interpolation=study)
+
+
+def test_interpolated_clips_of_another_study_need_no_study_of_their_own(tmp_path: Path) -> None:
+    source = {"generator": "mel.interpolated"}
+    lent: dict[str, Any] = {
+        "diffusion": None,
+        "interpolation": {
+            "datasets": [], "generator": "mel", "arms": ["real", "interpolated"], "pairs_per_class": 5,
+        },
+        "foundation": {
+            "datasets": ["soundbox"], "recognisers": ["log_mel"], "sources": [source], "amounts": [5],
+        },
+    }  # fmt: skip
+    made = plan(tmp_path, **lent)
+    assert made.interpolating == "mel.interpolated" and made.augmented == []
+    with pytest.raises(ConfigError, match=r"6 clips a class, but interpolation\.pairs_per_class is 5"):
+        plan(tmp_path, **lent | {"foundation": lent["foundation"] | {"amounts": [6]}})
+    with pytest.raises(ConfigError, match=r"interpolation\.datasets is empty"):
+        plan(tmp_path, **lent | {"foundation": None})

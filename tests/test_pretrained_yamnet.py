@@ -409,7 +409,7 @@ def test_bad_weights_are_refused(
         with pytest.raises(ValueError, match="a web page"):
             pretrained_yamnet.load(tmp_path / name)
     torch.save({"classifier.bias": torch.zeros(521), "evil": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match="more than arrays"):
+    with pytest.raises(ValueError, match="more than tensors"):
         pretrained_yamnet.load(tmp_path / "evil.pth")
     assert not Path("evil").exists()
     torch.save([1], tmp_path / "list.pt")

@@ -391,7 +391,9 @@ Arm = Literal["real", "duplicates", "classic", "interpolated", "sampled"]
 class Interpolation(Model):
     """The study of augmentation: does a classifier gain from generated clips, and more than from simpler means?"""
 
-    datasets: list[Id] = Field([], description="dataset ids")
+    datasets: list[Id] = Field(
+        [], description="dataset ids; none where only `foundation.sources` has its interpolated clips"
+    )
     splits: list[AudioSplit] = Field(
         ["fold1", "random"], min_length=1, description="fold<k> (its clips are held out), official or random"
     )
@@ -683,9 +685,13 @@ class Config(Model):
         study = self.interpolation
         if study is None:
             return
-        _all_exist("interpolation.datasets", study.datasets, self.datasets, least=1)
+        # Without datasets of its own the section says how interpolated clips of another study are made.
+        sources = self.foundation.sources if self.foundation is not None else []
+        lent = any(source.generator == f"{study.generator}{INTERPOLATED}" for source in sources)
+        least = 0 if lent and not study.datasets else 1
+        _all_exist("interpolation.datasets", study.datasets, self.datasets, least=least)
         _all_exist("interpolation.splits", study.splits)
-        _all_exist("interpolation.classifiers", study.classifiers, self.audio_classifiers, least=1)
+        _all_exist("interpolation.classifiers", study.classifiers, self.audio_classifiers, least=least)
         if study.generator is None:
             return
         _all_exist("interpolation.generator", [study.generator], self.audio_generators)
@@ -709,10 +715,12 @@ class Config(Model):
             if source.prompts is not None:
                 _all_exist("foundation.sources.prompts", [source.prompts], self.prompts)
             made = self.audio_generators[generator].clips_per_class
-            if generator == source.generator and made < study.amounts[-1]:
+            where = f"audio_generators.{generator}.clips_per_class"
+            if generator != source.generator and self.interpolation is not None:
+                made, where = self.interpolation.pairs_per_class, "interpolation.pairs_per_class"
+            if made < study.amounts[-1]:
                 raise ValueError(
-                    f"foundation.amounts asks for {study.amounts[-1]} clips a class, but "
-                    f"audio_generators.{generator}.clips_per_class is {made}"
+                    f"foundation.amounts asks for {study.amounts[-1]} clips a class, but {where} is {made}"
                 )
 
 

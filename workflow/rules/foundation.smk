@@ -45,6 +45,7 @@ rule train_mix:
     output:
         predictions=f"{MIX}/predictions.parquet",
         history=f"{MIX}/history.parquet",
+        clips=f"{MIX}/clips.parquet",
     log:
         f"{RESULTS}/logs/train_mix/dataset={{dataset}}/split={{split}}/{{recogniser}}-{{protocol}}-{{percent}}-{{mix}}.log",
     benchmark:
@@ -152,6 +153,7 @@ rule fit_probes:
         asked=mix_asked,
     output:
         predictions=f"{MIX}/predictions.parquet",
+        clips=f"{MIX}/clips.parquet",
     log:
         f"{RESULTS}/logs/fit_probes/dataset={{dataset}}/split={{split}}/{{recogniser}}-{{protocol}}-{{percent}}-{{mix}}.log",
     wildcard_constraints:

@@ -141,6 +141,39 @@ def foundation_choices(dataset):
     )
 
 
+def foundation_counts(dataset):
+    """How many clips each mix had; in both protocols they are the same."""
+    if dataset not in P.foundation.datasets:
+        return []
+    return [
+        f"{MIX}/clips.parquet".format(
+            dataset=dataset,
+            split=split,
+            recogniser=recogniser,
+            protocol=P.foundation.study.protocols[0],
+            percent=percent,
+            mix=mix.name,
+        )
+        for split in P.foundation.study.splits
+        for recogniser in P.foundation.recognisers
+        for percent in P.foundation.percents
+        for mix in P.foundation.mixes(percent)
+    ]
+
+
+def class_filters():
+    """Every class filter of the study: dataset, recogniser, source and amount."""
+    if "precision" not in getattr(P.foundation.study, "filters", ()):
+        return []
+    return [
+        (dataset, recogniser, source, amount)
+        for dataset in P.foundation.datasets
+        for recogniser in P.foundation.recognisers
+        for source in P.foundation.sources
+        for amount in P.foundation.study.amounts
+    ]
+
+
 def synthetic_cards():
     """The card of every set of prompted clips."""
     return [

@@ -131,6 +131,18 @@ rule write_report:
             for dataset in P.foundation.datasets
             for file in foundation_choices(dataset)
         ],
+        counts=[
+            file
+            for dataset in P.foundation.datasets
+            for file in foundation_counts(dataset)
+        ],
+        kept=[
+            KEPT.format(
+                dataset=d, split=split, recogniser=r, origin=origin, amount=amount
+            )
+            for d, r, origin, amount in class_filters()
+            for split in P.foundation.study.splits
+        ],
         prompts=[
             f"{PROMPTS}/prompts.parquet".format(dataset=dataset, prompts=prompts)
             for dataset, prompts in P.foundation.prompt_sets
@@ -214,6 +226,12 @@ rule write_report:
         # Of which dataset each gallery of generated clips is.
         synthetic=[*P.audio.datasets, *P.foundation.datasets],
         prompts=P.foundation.prompt_sets,
+        # Of which class filter each table is.
+        kept=[
+            [dataset, recogniser, f"{origin}_{amount}"]
+            for dataset, recogniser, origin, amount in class_filters()
+            for _ in P.foundation.study.splits
+        ],
         methods=[
             *P.study.methods,
             *P.audio.ids,

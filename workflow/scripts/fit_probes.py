@@ -14,6 +14,7 @@ with run_job(snakemake) as job:
     options = load(params.classifier).Options
     fit_probes(
         Path(snakemake.output.predictions),
+        Path(snakemake.output.clips),
         mix=Mix(**params.mix),
         protocol=wc.protocol,
         real=[Path(path) for path in files.real],

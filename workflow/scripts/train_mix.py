@@ -22,6 +22,7 @@ with run_job(snakemake) as job:
     train_mix(
         Path(snakemake.output.predictions),
         Path(snakemake.output.history),
+        Path(snakemake.output.clips),
         mix=Mix(**params.mix),
         protocol=wc.protocol,
         audio=[Path(path) for path in files.audio],

@@ -4,6 +4,15 @@ from pathlib import Path
 
 from foley.runtime.job import run_job
 
+
+def grouped(names, paths):
+    """Paths of each name, in their order."""
+    found = {}
+    for name, path in zip(names, paths, strict=True):
+        found.setdefault(tuple(name), []).append(Path(path))
+    return found
+
+
 with run_job(snakemake) as job:
     from foley.report.page import DatasetTables, FoundationTables, MapTable, write_report
 
@@ -38,6 +47,8 @@ with run_job(snakemake) as job:
         prompted=FoundationTables(
             costs=[Path(path) for path in files.costs],
             choices=[Path(path) for path in files.choices],
+            counts=[Path(path) for path in files.counts],
+            kept=grouped(params.kept, files.kept),
             prompts={
                 tuple(name): (Path(used), Path(refused))
                 for name, used, refused in zip(params.prompts, files.prompts, files.refused, strict=True)

@@ -12,7 +12,6 @@ load here and give wrong figures, so don't use them.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from foley.encoders.state_dict import check_shapes, read_state_dict
 from foley.encoders.weights import PINNED
 
 RELEASES = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
@@ -323,30 +323,14 @@ def load(weights: str | Path, device: str = "cpu") -> EfficientAT:
             f"EfficientAT weights not found: {path}. Download {MN04_URL} "
             f"({MN04_SIZE_BYTES / 1e6:.1f} MB) and put it there, or any other mnXX_as_*.pt from that release."
         )
-    state = _read_state_dict(path)
+    state = read_state_dict(path, "an EfficientAT model")
     width = _width_of(state, path)
     with torch.device("meta"):  # the weights are about to be replaced, so they aren't initialised
         network = MobileNet(width, n_classes=len(state["classifier.5.bias"]))
-    _check_shapes(state, network.state_dict(), width, path)
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    check_shapes(state, shapes, path, f"is no EfficientAT model of width {width:g}")
     network.load_state_dict(state, strict=True, assign=True)
     return EfficientAT(network.float(), width, device)
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    with open(path, "rb") as file:
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError, OSError) as error:
-            raise ValueError(
-                f"{path} ({path.stat().st_size:,} bytes) is no readable PyTorch state dict: it may be "
-                "truncated, a web page saved under that name, or hold more than tensors. "
-                f"PyTorch says: {error}"
-            ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(
-            f"{path} holds a {type(state).__name__}, not the flat state dict of an EfficientAT model"
-        )
-    return state
 
 
 def _width_of(state: dict[str, Tensor], path: Path) -> float:
@@ -362,18 +346,3 @@ def _width_of(state: dict[str, Tensor], path: Path) -> float:
                 f"{path} is no EfficientAT model with an mlp head: it lacks a {ndim}-d {key} (found: {found})"
             )
     return len(state["classifier.2.weight"]) / _LAST_CHANNELS
-
-
-def _check_shapes(state: dict[str, Tensor], expected: dict[str, Tensor], width: float, path: Path) -> None:
-    problems = [f"lacks {key}" for key in expected if key not in state]
-    problems += [f"has an unknown {key}" for key in state if key not in expected]
-    problems += [
-        f"{key} is {list(state[key].shape)}, expected {list(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ValueError(
-            f"{path} is no EfficientAT model of width {width:g}: {'; '.join(problems[:5])}{more}"
-        )

@@ -17,7 +17,6 @@ Weights are read in four layouts:
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from dataclasses import replace
@@ -31,6 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from foley.encoders.state_dict import DAMAGE, check_shapes, damaged, read_state_dict
 from foley.encoders.tflite import Layer, read_layers
 from foley.encoders.vggish import LogMelExamples
 from foley.encoders.yamnet import BATCH_NORM_EPS
@@ -223,7 +223,8 @@ def load(weights: str | Path, device: str = "cpu") -> PretrainedYAMNet:
     # Counters of batch norm, which only training needs.
     counters = {key for key in expected if key.endswith("num_batches_tracked")}
     state = {key: value for key, value in state.items() if key not in counters}
-    _check_shapes(state, {key: shape for key, shape in expected.items() if key not in counters}, path)
+    shapes = {key: shape for key, shape in expected.items() if key not in counters}
+    check_shapes(state, shapes, path, "is not of YAMNet", f"Get {PORT_URL}")
     floats = {key: value.float().contiguous() for key, value in state.items()}
     floats |= {key: torch.zeros((), dtype=torch.int64) for key in counters}
     network.load_state_dict(floats, strict=True, assign=True)
@@ -305,20 +306,9 @@ def _read(path: Path) -> dict[str, Tensor]:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         if path.suffix in (".h5", ".hdf5"):
             return _read_h5(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, KeyError, ValueError,
-        TypeError, OSError,
-    ) as error:  # fmt: skip
-        # Only its first line: PyTorch goes on to say how to run code from the file.
-        raise ValueError(
-            f"{path} ({path.stat().st_size:,} bytes) is no readable {path.suffix or 'PyTorch'} file of arrays: it may "
-            "be truncated, a web page saved under that name, or hold more than arrays: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds a {type(state).__name__}, not the flat state dict of YAMNet")
-    return state
+    except (*DAMAGE, SafetensorError, zipfile.BadZipFile, TypeError) as error:
+        raise damaged(path, f"{path.suffix} file of arrays", error) from error
+    return read_state_dict(path, "YAMNet")
 
 
 def _read_h5(path: Path) -> dict[str, Tensor]:
@@ -337,16 +327,3 @@ def _read_h5(path: Path) -> dict[str, Tensor]:
     with h5py.File(path, "r") as file:
         file.visititems(keep)
     return arrays
-
-
-def _check_shapes(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path) -> None:
-    problems = [f"lacks {name}" for name in expected if name not in state]
-    problems += [f"has an unknown {name}" for name in state if name not in expected]
-    problems += [
-        f"{name} is {list(state[name].shape)}, expected {list(shape)}"
-        for name, shape in expected.items()
-        if name in state and tuple(state[name].shape) != shape
-    ]
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ValueError(f"{path} is not of YAMNet: {'; '.join(problems[:5])}{more}. Get {PORT_URL}")

@@ -12,7 +12,6 @@ addition whitened and quantised to 8 bits (``pca``). The three are different enc
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from foley.encoders.efficientat import kaldi_mel_filters
+from foley.encoders.state_dict import check_shapes, read_state_dict
 from foley.features.logmel import LogMel, LogMelOptions
 
 RELEASES = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/"
@@ -190,7 +190,7 @@ def load(
     state = {name: value for name, value in state.items() if not name.startswith("pproc.")}
     with torch.device("meta"):  # the weights are about to be replaced, so they aren't initialised
         network = VGGishNetwork()
-    _check_shapes(state, {name: tuple(value.shape) for name, value in network.state_dict().items()}, path)
+    _check(state, {name: tuple(value.shape) for name, value in network.state_dict().items()}, path)
     floats = {name: value.float().contiguous() for name, value in state.items()}
     network.load_state_dict(floats, strict=True, assign=True)
     return VGGish(network, device, activation=activation, pca=None if pca is None else read_pca(pca))
@@ -214,7 +214,7 @@ def read_pca(parameters: str | Path) -> tuple[Tensor, Tensor]:
         found = _read_tensors(path)
     if "pca_means" in found:
         found["pca_means"] = found["pca_means"].reshape(-1)  # also published as a column
-    _check_shapes(found, {"pca_eigen_vectors": (DIM, DIM), "pca_means": (DIM,)}, path)
+    _check(found, {"pca_eigen_vectors": (DIM, DIM), "pca_means": (DIM,)}, path)
     return found["pca_eigen_vectors"], found["pca_means"]
 
 
@@ -223,6 +223,10 @@ def _existing(file: str | Path, what: str, source: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"VGGish {what} not found: {path}. Download {source} and put it there")
     return path
+
+
+def _check(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path) -> None:
+    check_shapes(state, expected, path, "is not of VGGish", f"Get {VGGISH_URL}")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -236,30 +240,4 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         (reconstruct, "numpy.core.multiarray._reconstruct"),
         (reconstruct, "numpy._core.multiarray._reconstruct"),
     ]
-    with open(path, "rb") as file:
-        try:
-            with torch.serialization.safe_globals(arrays):
-                state = torch.load(file, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError, OSError) as error:
-            # Only its first line: PyTorch goes on to say how to run code from the file.
-            raise ValueError(
-                f"{path} ({path.stat().st_size:,} bytes) is no readable PyTorch state dict: it may be truncated, a "
-                f"web page saved under that name, or hold more than tensors. PyTorch says: "
-                f"{(str(error).splitlines() or [type(error).__name__])[0]}"
-            ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor | np.ndarray) for v in state.values()):
-        raise ValueError(f"{path} holds a {type(state).__name__}, not the flat state dict of VGGish")
-    return {name: torch.as_tensor(value) for name, value in state.items()}
-
-
-def _check_shapes(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], path: Path) -> None:
-    problems = [f"lacks {name}" for name in expected if name not in state]
-    problems += [f"has an unknown {name}" for name in state if name not in expected]
-    problems += [
-        f"{name} is {list(state[name].shape)}, expected {list(shape)}"
-        for name, shape in expected.items()
-        if name in state and tuple(state[name].shape) != shape
-    ]
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ValueError(f"{path} is not of VGGish: {'; '.join(problems[:5])}{more}. Get {VGGISH_URL}")
+    return read_state_dict(path, "VGGish", arrays)

@@ -184,7 +184,14 @@ class FoundationPlan:
             return {}
         config = self.config
         named = [s.generator.removesuffix(INTERPOLATED) for s in self.study.sources]
-        return {
+        interpolation = config.interpolation
+        lent = any(s.generator == self.audio.interpolating for s in self.study.sources)
+        how = (
+            {"interpolation": interpolation.model_dump(mode="json", exclude_defaults=True)}
+            if interpolation is not None and lent
+            else {}
+        )
+        return how | {
             "foundation": self.study.model_dump(mode="json", exclude_defaults=True)
             | {"datasets": self.datasets},
             "prompts": {

@@ -27,6 +27,7 @@ from foley.prompts.budget import BudgetSpent
 from foley.prompts.cache import AnswerCache, Stored
 from foley.prompts.clients.gemini_wire import check_base_url
 from foley.prompts.clients.protocol import Client, ClientError, ClientSettings, Request
+from foley.prompts.listed import stand_in
 from foley.prompts.protocol import (
     ClassBrief,
     Exchange,
@@ -38,7 +39,7 @@ from foley.prompts.protocol import (
     fill,
 )
 from foley.prompts.registry import CLIENTS
-from foley.prompts.words import prompts_of_words, stand_in
+from foley.prompts.words import prompts_of_words
 from foley.runtime.code import load
 from foley.runtime.seeds import derive
 

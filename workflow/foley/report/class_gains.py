@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from foley.report import comparison_figures, svg
 from foley.report import figures as draw
+from foley.report.mixes import as_they_are
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import words
 from foley.report.values import Cell, Row, ValueTable, crosses_zero, interval_text, points, where
@@ -33,12 +34,13 @@ def class_panels(
                 # The mean over splits repeats a class that one split tests, and hides which split that was.
                 splits = [s for s in splits if s != MEAN] or splits
             systems = book.systems(study, dataset, ["recall", "precision"])
+            plain = as_they_are(s.method for s in systems) if words(study).by_source else []
             # References have no variant of their own with methods in it.
             for variant in dict.fromkeys(s.variant for s in systems if s.method not in REFERENCES):
                 chosen = [
                     system
                     for system in systems
-                    if system.variant == variant and _is_shown(system.method, study)
+                    if system.variant == variant and _is_shown(system.method, study, plain)
                 ]
                 if not chosen:
                     continue
@@ -50,9 +52,9 @@ def class_panels(
     return panels, svgs
 
 
-def _is_shown(method: str, study: str) -> bool:
+def _is_shown(method: str, study: str, plain: Sequence[str]) -> bool:
     judged = words(study).judged
-    return not judged or method in (*judged, *REFERENCES, words(study).baseline)
+    return not judged or method in (*judged, *plain, *REFERENCES, words(study).baseline)
 
 
 def _class_panel(

@@ -189,7 +189,7 @@ def learning_curves_svgs(panels: Sequence[CurvePanel], x_title: str) -> list[str
 def _curves_svg(
     panel: CurvePanel, xs: Sequence[float], ticks: Sequence[float], right: float, x_title: str
 ) -> str:
-    left, top = 34.0, 30.0
+    left, top = 42.0, 30.0
     bottom = top + max(230.0, 14.0 * (len(panel.curves) + len(panel.lines)))
     span = math.log(xs[-1] / xs[0])
 

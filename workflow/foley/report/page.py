@@ -113,7 +113,7 @@ def write_report(
         spread(book),
         synthetic_quality(book),
         audio_quality(book, quality, literature, labels),
-        foundation(book, prompted or FoundationTables()),
+        foundation(book, prompted or FoundationTables(), labels),
         class_vectors(book),
         diverse_embeddings(book),
     ]
@@ -200,6 +200,7 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
     its = words(verdict.study)
     rows = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.findings]
     controls = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.controls]
+    of_sources = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.sources]
     # Each once, though it stands beside every split without leaks.
     leaky = list(dict.fromkeys(f for finding in verdict.findings for f in finding.leaky))
     leaky_controls = list(dict.fromkeys(f for finding in verdict.controls for f in finding.leaky))
@@ -227,6 +228,7 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
         for name, others in (
             ("The same on a split that leaks recordings", leaky),
             ("The same without any generator", verdict.controls),
+            ("Each source as it is, unfiltered and not chosen", verdict.sources),
         )
         if others
     ]
@@ -238,7 +240,13 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
         "trained": its.trained,
         "leaky": verdict.leaky,
         "controls": controls,
-        "all_rows": [*rows, *controls, *(_finding_context(f, True, True) for f in (*leaky, *leaky_controls))],
+        "sources": of_sources if verdict.sources_spelt_out else [],
+        "all_rows": [
+            *rows,
+            *of_sources,
+            *controls,
+            *(_finding_context(f, True, True) for f in (*leaky, *leaky_controls)),
+        ],
         "summary": verdict.summary,
         "spelt_out": verdict.spelt_out,
         "variant": variants[0] if len(variants) == 1 else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from foley import tables
-from foley.report.study_words import is_leaky
+from foley.report.mixes import as_they_are
+from foley.report.study_words import is_leaky, words
 from foley.tables.scores import SCORES
 
 MEAN = "mean"  # the split under which a study stores its mean over splits
@@ -135,7 +137,7 @@ class ScoreBook:
         systems = list(found)
         methods = _ordered({system.method for system in systems}, self._method_order)
         methods = [m for m in methods if m not in REFERENCES] + [m for m in REFERENCES if m in methods]
-        return sorted(systems, key=lambda system: (methods.index(system.method), system.variant))
+        return sorted(systems, key=lambda system: (methods.index(system.method), _natural(system.variant)))
 
     def split_count(self, study: str, dataset: str) -> int:
         """How many splits a mean is over: leaky ones are in none."""
@@ -149,9 +151,15 @@ class ScoreBook:
         return sorted(self._classes.get((study, dataset, split), ()))
 
     def colours(self, study: str, dataset: str) -> dict[str, int]:
-        """A number for each method that isn't a reference, the same in all figures of a dataset."""
+        """A number for each method that isn't a reference, the same in all figures of a dataset.
+
+        Colours are few: methods that share figures come first where a study has many.
+        """
         trained = dict.fromkeys(s.method for s in self.systems(study, dataset, ["accuracy"]))
-        return {m: number for number, m in enumerate(m for m in trained if m not in REFERENCES)}
+        its = words(study)
+        first = [its.baseline, *its.judged, *as_they_are(trained)] if its.by_source else []
+        ordered = dict.fromkeys([*(m for m in first if m in trained), *trained])
+        return {m: number for number, m in enumerate(m for m in ordered if m not in REFERENCES)}
 
     def get(
         self, study: str, dataset: str, split: str, system: System, metric: str, class_id: int | None = None
@@ -160,6 +168,11 @@ class ScoreBook:
 
     def seed_count(self, study: str, dataset: str, system: System) -> int:
         return len(self._seeds.get((study, dataset, system), ()))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """An order in which `real=4%` comes before `real=10%`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
 def _finite(value: float | None) -> float | None:

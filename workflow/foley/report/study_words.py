@@ -25,6 +25,7 @@ class StudyWords:
         overview: What the table of all datasets shows.
         judged: The methods that the verdict is about; none named = all. Where a study tries many things, this is what
             clips that are not tested chose among them.
+        by_source: Whether its methods are mixes, of which the page also shows what each source's clips do as they are.
         baseline: What the judged methods are held against.
         controls: Methods whose gains a reader needs for comparison, though nothing in them was generated.
         leaky: Splits that put clips of one recording into training and test; no mean is over them.
@@ -40,6 +41,7 @@ class StudyWords:
     caption: str = "Accuracy on unseen classes, in %"
     overview: str = "accuracy on unseen classes, in %"
     judged: tuple[str, ...] = ()
+    by_source: bool = False
     baseline: str = "real"
     controls: tuple[str, ...] = ()
     leaky: frozenset[str] = frozenset()
@@ -69,6 +71,7 @@ _WORDS = {
         caption="Accuracy on real test clips, in %",
         overview="accuracy on real test clips, in %",
         judged=(CHOSEN,),
+        by_source=True,
         leaky=frozenset({"random"}),
         same_classes=True,
     ),

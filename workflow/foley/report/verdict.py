@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from foley.report.mixes import as_they_are
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import is_leaky, words
 
@@ -45,11 +46,16 @@ class Verdict:
     findings: tuple[Finding, ...]
     summary: str
     controls: tuple[Finding, ...] = ()  # what the study gains without any generator
+    sources: tuple[Finding, ...] = ()  # each source's clips as they are, though nothing chose them
     leaky: bool = False  # whether nothing but splits that leak recordings was measured
 
     @property
     def spelt_out(self) -> bool:
         return len(self.findings) <= SPELT_OUT
+
+    @property
+    def sources_spelt_out(self) -> bool:
+        return len(self.sources) <= 2 * SPELT_OUT
 
 
 def verdicts(book: ScoreBook) -> list[Verdict]:
@@ -60,14 +66,18 @@ def verdicts(book: ScoreBook) -> list[Verdict]:
     found = []
     for study in book.studies():
         for dataset in book.datasets(study):
-            judged = words(study).judged
-            every = [f for f in _findings(book, study, dataset) if not judged or f.system.method in judged]
+            judged, measured = words(study).judged, _findings(book, study, dataset)
+            every = [f for f in measured if not judged or f.system.method in judged]
             controls = [f for f in every if f.system.method in words(study).controls]
             findings = [f for f in every if f not in controls]
             if findings:
                 leaky = all(is_leaky(study, finding.split) for finding in findings)
                 summary = _summary(findings)
-                found.append(Verdict(study, dataset, tuple(findings), summary, tuple(controls), leaky))
+                plain = as_they_are(f.system.method for f in measured) if words(study).by_source else []
+                sources = tuple(f for f in measured if f.system.method in plain)
+                found.append(
+                    Verdict(study, dataset, tuple(findings), summary, tuple(controls), sources, leaky)
+                )
     return found
 
 

@@ -34,6 +34,23 @@ MIX_CHOICE = TableKind(
     ("dataset", "split", "variant", "method"),
 )
 
+MIX_CLIPS = TableKind(
+    "mix_clips",
+    "How many clips of each class a mix had in the draw of each seed, and how many synthetic ones it was to have.",
+    {
+        "dataset": (TEXT, "id of the dataset in the config"),
+        "split": (TEXT, "split of the study"),
+        "variant": (TEXT, "recogniser and part of the real clips"),
+        "method": (TEXT, "the mix"),
+        "seed": (INT64, "seed of the recogniser, and of the draw"),
+        "class_id": (INT32, "class number"),
+        "real": (INT32, "real clips"),
+        "wanted": (INT32, "synthetic clips that the mix is to have, after its filter"),
+        "taken": (INT32, "synthetic clips that it had: fewer where clips of the source were refused"),
+    },
+    ("dataset", "split", "variant", "method", "seed", "class_id"),
+)
+
 COSTS = TableKind(
     "costs",
     "What the clips of each source cost.",

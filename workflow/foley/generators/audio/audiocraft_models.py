@@ -135,14 +135,6 @@ class AudioCraftGenerator(PretrainedGenerator):
     def sample_rate_hz(self) -> int:
         return int(self._model.sample_rate)
 
-    @property
-    def model_id(self) -> str:
-        return self.options.model
-
-    @property
-    def model_revision(self) -> str | None:
-        return self._commit
-
     def identity(self) -> dict[str, Any]:
         """What clips depend on beside prompt, seed, duration and options."""
         return {

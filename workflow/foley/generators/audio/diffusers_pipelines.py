@@ -114,14 +114,6 @@ class PipelineGenerator(PretrainedGenerator):
         """Parts that are loaded in another way than diffusers would."""
         return {}
 
-    @property
-    def model_id(self) -> str:
-        return self.options.model
-
-    @property
-    def model_revision(self) -> str | None:
-        return self._commit
-
     def identity(self) -> dict[str, Any]:
         """What clips depend on beside prompt, seed, duration and options."""
         return {

@@ -254,11 +254,20 @@ class PretrainedGenerator(ABC):
     """Batches, one length of prompts each; out of memory, it goes on with half the batch, and stays there."""
 
     Options: ClassVar[type]
+    _commit: str | None = None  # of a hub id; set by what loads it
 
     def __init__(self, options: Any) -> None:
         self.options = options
         self.device = choose_device()
         self.batch_size: int = options.batch_size
+
+    @property
+    def model_id(self) -> str:
+        return str(self.options.model)
+
+    @property
+    def model_revision(self) -> str | None:
+        return self._commit
 
     @property
     @abstractmethod

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
-from foley.prompts.clients.gemini_wire import address, asked_wait_s, dialect, read_response
-from foley.prompts.clients.protocol import (
-    Answer,
-    ClientError,
-    ClientSettings,
-    Request,
-    Unavailable,
-    api_key,
-    failure,
-)
+from foley.prompts.clients.gemini_wire import GeminiService, address, generation, late, unconnected
+from foley.prompts.clients.protocol import ClientError, ClientSettings, Request
 
 
-class GeminiClient:
-    """One request a call; retries and waiting are the caller's."""
+class GeminiClient(GeminiService):
+    """Honours seeds and a limit to thinking."""
 
-    @staticmethod
-    def identity(settings: ClientSettings) -> Mapping[str, str]:
-        return {"client": "gemini", "address": address(settings.base_url)}
+    name = "gemini"
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._key = api_key()
+        super().__init__()
         try:
             from google import genai
             from google.genai import types
@@ -41,7 +30,7 @@ class GeminiClient:
             ),
         )
 
-    def complete(self, request: Request) -> Answer:
+    def send(self, request: Request) -> str:
         import httpx2
         from google.genai import errors, types
 
@@ -53,14 +42,9 @@ class GeminiClient:
                 model=request.model,
                 contents=request.text,
                 config=types.GenerateContentConfig(
+                    **generation(request),
                     system_instruction=request.system,
-                    temperature=request.temperature,
-                    top_p=request.top_p,
-                    candidate_count=1,
-                    max_output_tokens=request.max_output_tokens,
                     seed=request.seed,
-                    response_mime_type="application/json",
-                    response_schema=dialect(request.schema),
                     thinking_config=thinking,
                     automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
                     # The package would read the model's own text as JSON, and fail on what a hostile one says.
@@ -68,12 +52,11 @@ class GeminiClient:
                 ),
             )
         except errors.APIError as error:
-            headers = getattr(error.response, "headers", None) or {}
-            wait = asked_wait_s(headers.get("Retry-After"), error.details)
-            raise failure(error.code, str(error.message or error.status or ""), wait, self._key) from None
+            said = str(error.message or error.status or "")
+            raise self.failed(error.code, said, error.response, error.details) from None
         except httpx2.TimeoutException:
-            raise Unavailable("the service did not answer in time") from None
+            raise late() from None
         except httpx2.RequestError as error:
-            raise Unavailable(f"the connection failed: {type(error).__name__}") from None
+            raise unconnected(error) from None
         http = response.sdk_http_response
-        return read_response((http.body if http is not None else None) or "", request.model, self._key)
+        return (http.body if http is not None else None) or ""

@@ -6,31 +6,20 @@ It knows neither seeds nor a limit to thinking: the first is not sent, the secon
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from foley.prompts.clients.gemini_wire import address, asked_wait_s, dialect, read_response
-from foley.prompts.clients.protocol import (
-    Answer,
-    ClientError,
-    ClientSettings,
-    Request,
-    Unavailable,
-    api_key,
-    failure,
-)
+from foley.prompts.clients.gemini_wire import GeminiService, address, broken, generation, late, unconnected
+from foley.prompts.clients.protocol import ClientError, ClientSettings, Request
 
 
-class LegacyGeminiClient:
-    """One request a call; the package's own retries are off. It keeps its settings for the whole process."""
+class LegacyGeminiClient(GeminiService):
+    """The package's own retries are off. It keeps its settings for the whole process."""
 
-    @staticmethod
-    def identity(settings: ClientSettings) -> Mapping[str, str]:
-        return {"client": "gemini_legacy", "address": address(settings.base_url)}
+    name = "gemini_legacy"
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._key = api_key()
+        super().__init__()
         self._timeout_s = settings.timeout_s
         try:
             with warnings.catch_warnings():
@@ -51,20 +40,13 @@ class LegacyGeminiClient:
         if hasattr(session, "_max_refresh_attempts"):
             session._max_refresh_attempts = 0  # it would send a request with a refused key two times more
 
-    def complete(self, request: Request) -> Answer:
+    def send(self, request: Request) -> str:
         import google.generativeai as legacy
         import requests
         from google.api_core import exceptions
         from google.protobuf import json_format
 
-        parameters: Any = {
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "candidate_count": 1,
-            "max_output_tokens": request.max_output_tokens,
-            "response_mime_type": "application/json",
-            "response_schema": dialect(request.schema),
-        }
+        parameters: Any = generation(request)
         patience: Any = {"timeout": self._timeout_s, "retry": None}
         model = legacy.GenerativeModel(
             request.model, system_instruction=request.system, generation_config=parameters
@@ -73,18 +55,16 @@ class LegacyGeminiClient:
         try:
             response = model.generate_content(request.text, request_options=patience)
         except exceptions.GoogleAPICallError as error:
-            headers = getattr(error.response, "headers", None) or {}
-            wait = asked_wait_s(headers.get("Retry-After"), _error_body(error.response))
-            raise failure(error.code or 500, error.message, wait, self._key) from None
+            body = _error_body(error.response)
+            raise self.failed(error.code or 500, error.message, error.response, body) from None
         except requests.exceptions.Timeout:
-            raise Unavailable("the service did not answer in time") from None
+            raise late() from None
         except requests.exceptions.RequestException as error:
-            raise Unavailable(f"the connection failed: {type(error).__name__}") from None
+            raise unconnected(error) from None
         except (json_format.ParseError, UnicodeDecodeError):
-            raise Unavailable("the service's response broke off, or is no response of Gemini's") from None
+            raise broken() from None
         # Back to the JSON that the service sent, less what the package does not know.
-        body = json_format.MessageToJson(type(response._result).pb(response._result), indent=None)
-        return read_response(body, request.model, self._key)
+        return json_format.MessageToJson(type(response._result).pb(response._result), indent=None)
 
 
 def _error_body(response: Any) -> object:

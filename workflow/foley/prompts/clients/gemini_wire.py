@@ -1,17 +1,27 @@
-"""What Gemini's two packages share: its address, its dialect of JSON schema, and what its answers mean."""
+"""What the clients of both of Gemini's packages share: its address, its JSON schema, and what its answers mean."""
 
 from __future__ import annotations
 
 import re
 import urllib.parse
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
 
 # Private, but the house reads this header in one way.
 from foley.download.http import retry_after as retry_after
-from foley.prompts.clients.protocol import LONGEST_ANSWER, Answer, Unavailable, without
+from foley.prompts.clients.protocol import (
+    LONGEST_ANSWER,
+    Answer,
+    ClientSettings,
+    Request,
+    Unavailable,
+    api_key,
+    failure,
+    without,
+)
 
 ADDRESS = "https://generativelanguage.googleapis.com"
 
@@ -30,6 +40,55 @@ def check_base_url(base_url: str | None) -> None:
         raise ValueError("base_url must be an http:// or https:// address")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("base_url must hold no user, password or query: secrets belong in the environment")
+
+
+class GeminiService(ABC):
+    """One request a call by one of the packages; retries and waiting are the caller's."""
+
+    name: ClassVar[str]  # of the client in the config
+
+    @classmethod
+    def identity(cls, settings: ClientSettings) -> Mapping[str, str]:
+        return {"client": cls.name, "address": address(settings.base_url)}
+
+    def __init__(self) -> None:
+        self._key = api_key()
+
+    @abstractmethod
+    def send(self, request: Request) -> str:
+        """The body of the service's response. Raises as :class:`foley.prompts.clients.protocol.Client`."""
+
+    def complete(self, request: Request) -> Answer:
+        return read_response(self.send(request), request.model, self._key)
+
+    def failed(self, status: int, message: str, response: object, details: object) -> Exception:
+        """The error for a response that is none of success, to be raised ``from None``."""
+        headers = getattr(response, "headers", None) or {}
+        return failure(status, message, asked_wait_s(headers.get("Retry-After"), details), self._key)
+
+
+def generation(request: Request) -> dict[str, Any]:
+    """How to answer, by the names that both packages know."""
+    return {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "candidate_count": 1,
+        "max_output_tokens": request.max_output_tokens,
+        "response_mime_type": "application/json",
+        "response_schema": dialect(request.schema),
+    }
+
+
+def late() -> Unavailable:
+    return Unavailable("the service did not answer in time")
+
+
+def unconnected(error: Exception) -> Unavailable:
+    return Unavailable(f"the connection failed: {type(error).__name__}")
+
+
+def broken() -> Unavailable:
+    return Unavailable("the service's response broke off, or is no response of Gemini's")
 
 
 def dialect(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +164,7 @@ def read_response(body: str, model: str, secret: str) -> Answer:
     try:
         response = _Response.model_validate_json(body)
     except ValidationError:
-        raise Unavailable("the service's response broke off, or is no response of Gemini's") from None
+        raise broken() from None
     candidate = response.candidates[0] if response.candidates else _Candidate(finishReason="NO_CANDIDATE")
     blocked = response.promptFeedback.blockReason
     usage = response.usageMetadata

@@ -19,8 +19,9 @@ from foley.studies.audio.clips import named
 from foley.studies.audio.splits import TEST, VALIDATION, classes_in, clips_in, read_partition
 from foley.studies.audio.training import prediction_rows
 from foley.studies.foundation.mix import PUBLISHED, Mix
-from foley.studies.foundation.train_mix import MixClips
+from foley.studies.foundation.train_mix import MixClips, count_clips
 from foley.tables.features import EMBEDDINGS
+from foley.tables.foundation import MIX_CLIPS
 from foley.tables.scores import PREDICTIONS
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 def fit_probes(
     predictions: Path,
+    counts: Path,
     *,
     mix: Mix,
     protocol: str,
@@ -45,7 +47,7 @@ def fit_probes(
     threads: int = 1,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write PREDICTIONS of validation and of test clips.
+    """Write PREDICTIONS of validation and of test clips, and MIX_CLIPS.
 
     Args:
         protocol: which clips choose the L2 penalty: ``clean`` the validation clips, ``published`` the test clips.
@@ -65,7 +67,7 @@ def fit_probes(
     rows = read_partition(partition, labels["split"])
     class_ids = classes_in(rows)
     source = MixClips(rows, synthetic, choice, prompted, drop_fraction)
-    draws = [source.draw(mix, draw_seed + seed) for seed in seeds]
+    draws = {seed: source.draw(mix, draw_seed + seed) for seed in seeds}
     held_out = {role: clips_in(rows, role) for role in (VALIDATION, TEST)}
     if not held_out[VALIDATION]:
         raise ValueError(
@@ -73,7 +75,7 @@ def fit_probes(
         )
     class_of = {
         clip_id: class_id
-        for part in (*held_out.values(), *(made | own for own, made in draws))
+        for part in (*held_out.values(), *(draw.made | draw.real for draw in draws.values()))
         for clip_id, class_id in part.items()
     }
     clip_ids = sorted(class_of)
@@ -83,8 +85,8 @@ def fit_probes(
     y = torch.tensor([number[class_of[clip_id]] for clip_id in clip_ids])
     x = torch.from_numpy(vectors)
     membership = torch.zeros(len(seeds), len(clip_ids), dtype=torch.bool)
-    for row, (own, made) in zip(membership, draws, strict=True):
-        row[[row_of[clip_id] for clip_id in (*own, *made)]] = True
+    for row, draw in zip(membership, draws.values(), strict=True):
+        row[[row_of[clip_id] for clip_id in (*draw.real, *draw.made)]] = True
     judge = torch.zeros(len(clip_ids), dtype=torch.bool)
     judge[[row_of[clip_id] for clip_id in held_out[TEST if protocol == PUBLISHED else VALIDATION]]] = True
     probes = LinearProbe(options, len(class_ids)).fit(x, y, membership, judge)
@@ -96,6 +98,7 @@ def fit_probes(
         where = [row_of[clip_id] for clip_id in ids]
         scores = dict(zip(seeds, probes.score(x[where]).cpu(), strict=True))
         answers.append(prediction_rows(scores, ids, y[where].numpy(), class_ids, labels, role))
+    tables.write(counts, MIX_CLIPS, count_clips(draws, class_ids, labels), provenance)
     tables.write(predictions, PREDICTIONS, pa.concat_tables(answers), provenance)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,6 +21,7 @@ from foley.studies.foundation.mix import ACTIVE, CLAP, PRECISION, PUBLISHED, Mix
 from foley.studies.foundation.mixes import draw_real, draw_synthetic, read_pool
 from foley.tables.audio_studies import PROMPTED
 from foley.tables.features import HISTORY
+from foley.tables.foundation import MIX_CLIPS
 from foley.tables.scores import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -27,6 +29,15 @@ if TYPE_CHECKING:
     from foley.classifiers.audio_protocol import AudioClassifier, LabelledClips
 
 log = logging.getLogger(__name__)
+
+
+class Draw(NamedTuple):
+    """The clips of a mix: real and synthetic ones (clip id -> class id), and how many synthetic ones of each class
+    were to be had."""
+
+    real: dict[str, int]
+    made: dict[str, int]
+    wanted: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,8 @@ class MixClips:
     prompted: Sequence[Path] = ()
     drop_fraction: float = 0.2
 
-    def draw(self, mix: Mix, seed: int) -> tuple[dict[str, int], dict[str, int]]:
-        """Real and synthetic clips of the mix in the draw of a seed: clip id -> class id.
+    def draw(self, mix: Mix, seed: int) -> Draw:
+        """The clips of the mix in the draw of a seed.
 
         Raises:
             ValueError: a source that has too few clips or clips that are not for this split; a missing table.
@@ -56,7 +67,7 @@ class MixClips:
         class_ids = classes_in(self.rows)
         real = {clip_id: trained[clip_id] for clip_id in draw_real(trained, mix.real_percent, seed)}
         if mix.source is None:
-            return real, {}
+            return Draw(real, {}, {})
         pool = read_pool(self.synthetic, class_ids, trained)
         taken = set(pool) & {row["clip_id"] for row in self.rows}
         if taken:
@@ -69,7 +80,8 @@ class MixClips:
         drawn = draw_synthetic(pool, counts, seed, source=mix.source)
         if mix.filter == CLAP:
             drawn = nearest_to_prompt(drawn, pool, self.prompted, self.drop_fraction)
-        return real, {clip_id: pool[clip_id] for clip_id in drawn}
+            counts = {class_id: kept_of(count, self.drop_fraction) for class_id, count in counts.items()}
+        return Draw(real, {clip_id: pool[clip_id] for clip_id in drawn}, counts)
 
 
 def nearest_to_prompt(
@@ -93,13 +105,36 @@ def nearest_to_prompt(
     of_class: dict[int, list[str]] = {}
     for clip_id in sorted(clip_ids, key=lambda clip_id: (rank[clip_id], clip_id)):
         of_class.setdefault(class_of[clip_id], []).append(clip_id)
-    kept = [ids[: max(1, len(ids) - int(len(ids) * drop_fraction + 0.5))] for ids in of_class.values()]
+    kept = [ids[: kept_of(len(ids), drop_fraction)] for ids in of_class.values()]
     return sorted(clip_id for ids in kept for clip_id in ids)
+
+
+def kept_of(count: int, drop_fraction: float) -> int:
+    """Clips of a class of which a part is dropped, rounded half up; one stays at least."""
+    return max(1, count - int(count * drop_fraction + 0.5))
+
+
+def count_clips(
+    draws: Mapping[int, Draw], class_ids: Sequence[int], labels: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Rows of MIX_CLIPS; ``draws`` by seed."""
+    rows = []
+    for seed, draw in draws.items():
+        real, taken = Counter(draw.real.values()), Counter(draw.made.values())
+        rows += [
+            {
+                **labels, "seed": seed, "class_id": class_id, "real": real[class_id],
+                "wanted": draw.wanted.get(class_id, 0), "taken": taken[class_id],
+            }
+            for class_id in class_ids
+        ]  # fmt: skip
+    return rows
 
 
 def train_mix(
     predictions: Path,
     history: Path,
+    counts: Path,
     *,
     mix: Mix,
     protocol: str,
@@ -121,7 +156,8 @@ def train_mix(
     facts: Any = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train the recogniser once for each seed, each on a draw of its own, and write PREDICTIONS and HISTORY.
+    """Train the recogniser once for each seed, each on a draw of its own, and write PREDICTIONS, HISTORY and
+    MIX_CLIPS.
 
     In memory are all clips that any seed draws, and a second copy of those of one seed.
 
@@ -154,8 +190,8 @@ def train_mix(
     assert tested is not None  # a partition without test clips is never written
     # Real clips give their first samples; how far augmentations reach counts alike for all.
     reach = augmentations.reach(window)
-    waveforms = _read(audio, [real for real, _ in draws.values()], rate, reach, progress)
-    waveforms |= _read(synthetic, [made for _, made in draws.values()], rate, reach, progress)
+    waveforms = _read(audio, [draw.real for draw in draws.values()], rate, reach, progress)
+    waveforms |= _read(synthetic, [draw.made for draw in draws.values()], rate, reach, progress)
     if protocol == PUBLISHED:
         options, judge = replace(options, keep="best"), tested
     else:
@@ -163,12 +199,12 @@ def train_mix(
     rounds: list[dict[str, Any]] = []
     answers: list[pa.Table] = []
     kept: list[Any] = []
-    for seed, (real, made) in draws.items():
-        class_of = real | made
+    for seed, draw in draws.items():
+        class_of = draw.real | draw.made
         clips: LabelledClips = label_clips(
             list(class_of), [waveforms[clip_id] for clip_id in class_of], class_of, class_ids, rate
         )
-        log.info("seed %d: %d real and %d synthetic clips", seed, len(real), len(made))
+        log.info("seed %d: %d real and %d synthetic clips", seed, len(draw.real), len(draw.made))
         trained, of_seed, checkpoint = train_seeds(
             classifier, options, [seed], clips, judge, augmentations, len(class_ids), checkpoints,
             [facts, repr(options), [repr(part) for part in options_of(augmentations)]],
@@ -179,6 +215,7 @@ def train_mix(
             for role, asked in ((VALIDATION, validation), (TEST, tested))
         ]
         kept += checkpoint
+    tables.write(counts, MIX_CLIPS, count_clips(draws, class_ids, labels), provenance)
     tables.write(history, HISTORY, rounds, provenance)
     tables.write(predictions, PREDICTIONS, pa.concat_tables(answers), provenance)
     for checkpoint in kept:
