@@ -26,7 +26,7 @@ from foley.training.loop import EarlyStopping, History, Precision, autocast_dtyp
 
 log = logging.getLogger(__name__)
 
-FEWEST_SCHEDULED_STEPS = 10
+FEWEST_SCHEDULED_STEPS = 11  # with ten, the warm-up over a tenth would end as it begins
 EVALUATION_BATCH = 256
 
 
@@ -36,8 +36,8 @@ class ChunkTraining:
 
     epochs: each sees every clip once, by one chunk of it.
     patience: epochs without a better validation score before training stops; the best measured epoch's weights stay.
-    validate_every: epochs from one look at the validation clips to the next. All their chunks are scored then, one chunk
-    of each training clip is learnt in an epoch, so that of long clips looking may cost more than learning.
+    validate_every: epochs from one look at the validation clips to the next. A look scores all their chunks, an epoch
+    learns one chunk of each training clip, so that with long clips looking may cost more than learning.
     schedule: ``one_cycle`` (linear warm-up over a tenth, then cosine down to zero) or ``constant``.
     """
 
