@@ -97,7 +97,7 @@ def extraction(count: int, repeats: int) -> Table:
         )
     caption = (
         f"CPU time of extraction from clips of {SECONDS} s at 16 kHz, one core, without decoding. The neuralogram is "
-        "held against librosa's resampling and the same windows one by one; a clip's patches are copied in microseconds."
+        "held against librosa's resampling and the same windows one by one; patches are a copy of microseconds."
     )
     return Table(caption, ("representation", "librosa / Foley"), rows)
 
@@ -248,9 +248,9 @@ def steps(repeats: int, preset: Path = PRESET) -> Table:
     counts = {name: f"{sum(p.numel() for p in network.parameters()):,}" for name, network in networks.items()}
     rows = [(name, counts.get(name, ""), f"{100 * part / total:.0f} %") for name, part in spent.items()]
     caption = (
-        f"Where the CPU time of the trainings of the ESC-50 preset goes, steps and looks at validation clips ({CLIPS} "
-        f"clips of {CHUNKS} chunks train, {LOOKED_AT} validate). Extraction, heads and what is embedded at the end come "
-        "on top."
+        "Where the CPU time of the trainings of the ESC-50 preset goes, steps and looks at validation clips "
+        f"({CLIPS} clips of {CHUNKS} chunks train, {LOOKED_AT} validate). Extraction, heads and what is embedded at "
+        "the end come on top."
     )
     return Table(caption, ("network", "parameters", "share"), rows)
 

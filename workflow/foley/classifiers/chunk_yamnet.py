@@ -65,8 +65,8 @@ class ChunkYAMNet(ChunkNetwork):
 
     def _settle(self) -> None:
         """Let running statistics be the mean over the first steps, and from then on the running average."""
-        steps = int(
-            self.norms[0].num_batches_tracked
-        )  # a buffer: training that goes on from a checkpoint knows it
+        # A buffer, so that a training that goes on from a checkpoint knows it.
+        seen = self.norms[0].num_batches_tracked
+        steps = 0 if seen is None else int(seen)
         for norm in self.norms:
             norm.momentum = max(_MOMENTUM, 1 / (steps + 1))
