@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
-from project import LABELS, REPOSITORY, Project, copy_project, parse_dry_run, run, write_clips
+from project import LABELS, REPOSITORY, Project, copy_project, parse_dry_run, run, tone, write_clips
 
 from foley import tables
 from foley.classifiers.subset_heads import subsets
 from foley.encoders import efficientat
 from foley.metrics.average_precision import mean_average_precision
-from foley.tables.diverse import CLIP_SCORES, LABELLED_CLIPS
+from foley.tables.diverse import CHUNK_EMBEDDINGS, CLIP_SCORES, LABELLED_CLIPS
 from trees.sound import build_fsd50k, build_urbansound8k, fsd50k_clips, fsd50k_vocabulary
 
 pytestmark = pytest.mark.workflow
@@ -34,6 +37,10 @@ SETS = {
 }
 NETWORKS = ["pitch", "timbre", "waveform", "activations", "own_activations", "end_to_end", "probe"]
 METRIC = {"mine": ("fold1", "accuracy"), "fsd50k": ("official", "map")}
+# The published clips last 0.3 to 30 s.
+FSD50K_SECONDS = {
+    clip.clip_id: (0.3, 0.8, 1.0, 1.3, 2.0, 2.6)[n % 6] for n, clip in enumerate(fsd50k_clips())
+}
 
 
 def write_encoder(path: Path) -> None:
@@ -52,8 +59,10 @@ def diverse_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run. Don't change it: copy it (`diverse`)."""
     project = copy_project(tmp_path_factory.mktemp("diverse") / "foley", "diverse.yaml")
     write_clips(project.path("clips"))
-    tree = build_fsd50k(tmp_path_factory.mktemp("fsd50k"), seconds=1.3)
-    shutil.copytree(tree.root, project.path("tree"))
+    shutil.copytree(build_fsd50k(tmp_path_factory.mktemp("fsd50k")).root, project.path("tree"))
+    for number, (name, seconds) in enumerate(FSD50K_SECONDS.items()):
+        (path,) = project.path("tree").glob(f"*/{name}.wav")
+        soundfile.write(path, tone(number, seconds, 44_100), 44_100)
     write_encoder(project.path("mn01.pt"))
     project.make()
     return project
@@ -142,10 +151,14 @@ def test_fsd50k_is_taken_as_published(diverse_run: Project) -> None:
     assert said.shape == truth.shape
     found = scores(diverse_run, "fsd50k")["pitch", "own_head", "map"]["value"]
     assert found == pytest.approx(mean_average_precision(truth, said))
-    # Clips of 1.3 s have two chunks, and their score is one.
+    # Clips of any length: as many chunks as they have seconds begun, and one score.
     assert table["clip_id"].to_pylist() == sorted(
         name for name, clip in clips.items() if clip.split == "test"
     )
+    for network in NETWORKS:
+        embeddings = diverse_run.path(f"{place}/network={network}/seed=0/embeddings.parquet")
+        counts = Counter(tables.read(embeddings, CHUNK_EMBEDDINGS)["clip_id"].to_pylist())
+        assert counts == {name: math.ceil(seconds) for name, seconds in FSD50K_SECONDS.items()}
 
 
 def test_the_page_shows_the_study(diverse_run: Project) -> None:
