@@ -41,7 +41,7 @@ def plan(tmp_path: Path, study: dict[str, Any]) -> DiversePlan:
 @pytest.mark.parametrize(
     ("study", "message"),
     [
-        ({"sets": {"all": ["pitch", "timbr"]}}, "did you mean `timbre`?"),
+        ({"sets": {"all": ["pitch", "wavefor"]}}, "did you mean `waveform`?"),
         ({"representations": {"pitch": {"feature": "peak"}}}, "did you mean `peaks`?"),
         ({"splits": ["random"]}, "puts recordings on both sides"),
         ({"splits": ["fold6"]}, "`diverse_embeddings.splits` names `fold6`, which the dataset `esc50`"),
@@ -69,7 +69,6 @@ def test_splits_are_those_of_the_dataset(tmp_path: Path) -> None:
     assert made.is_multi_label("fsd50k") and made.splits("fsd50k") == ["official"]
     assert made.networks == [
         "pitch",
-        "timbre",
         "waveform",
         "activations",
         "own_activations",

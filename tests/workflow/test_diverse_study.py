@@ -32,10 +32,10 @@ DIVERSE_RULES = {
     "train_jointly", "compare_representations",
 }  # fmt: skip
 SETS = {
-    "pretrained": ["pitch", "timbre", "waveform", "activations"],
+    "all": ["pitch", "waveform", "activations", "own_activations"],
     "scratch": ["pitch", "own_activations"],
 }
-NETWORKS = ["pitch", "timbre", "waveform", "activations", "own_activations", "end_to_end", "probe"]
+NETWORKS = ["pitch", "waveform", "activations", "own_activations", "end_to_end", "probe"]
 METRIC = {"mine": ("fold1", "accuracy"), "fsd50k": ("official", "map")}
 # The published clips last 0.3 to 30 s.
 FSD50K_SECONDS = {
@@ -102,7 +102,7 @@ def test_every_subset_is_scored(diverse_run: Project, dataset: str) -> None:
             gain = found["joint", variant, f"above_{baseline}"]["value"]
             below = found[baseline, variant, metric]["value"]
             assert gain == pytest.approx(found["joint", variant, metric]["value"] - below)
-    assert len([1 for m, v, q in found if v == "pretrained" and q == metric]) == 15 + 3
+    assert len([1 for m, v, q in found if v == "all" and q == metric]) == 15 + 3
     values = [row for (_, _, q), row in found.items() if q == metric]
     assert all(0 <= row["value"] <= 1 for row in values)
 
@@ -110,8 +110,8 @@ def test_every_subset_is_scored(diverse_run: Project, dataset: str) -> None:
 @pytest.mark.parametrize("dataset", METRIC)
 def test_networks_are_compared_pair_by_pair(diverse_run: Project, dataset: str) -> None:
     found = scores(diverse_run, dataset)
-    for one in NETWORKS[:5]:
-        for other in NETWORKS[:5]:
+    for one in NETWORKS[:4]:
+        for other in NETWORKS[:4]:
             if one != other:
                 cka = found[one, "own_head", f"cka_with_{other}"]["value"]
                 assert -1e-9 <= cka <= 1 + 1e-9
@@ -124,7 +124,7 @@ def test_baselines_have_as_many_parameters_as_the_largest_set(diverse_run: Proje
     found = scores(diverse_run, dataset)
     sizes = {(m, v): row["value"] for (m, v, q), row in found.items() if q == "parameters"}
     largest = max(sizes["+".join(names), variant] for variant, names in SETS.items())
-    assert sizes["joint", "pretrained"] == sizes["+".join(SETS["pretrained"]), "pretrained"]
+    assert sizes["joint", "all"] == sizes["+".join(SETS["all"]), "all"]
     for baseline in ("end_to_end", "probe"):
         assert largest <= sizes[baseline, "own_head"] <= 1.5 * largest
     assert sizes["waveform", "own_head"] < largest
@@ -197,9 +197,9 @@ def test_what_reruns_when_something_changes(diverse: Project) -> None:
     heads = {f"{rule} {d} {s}" for rule in ("train_heads", "train_jointly") for d in both for s in SETS}
     assert planned({"heads": {"epochs": 4}, "joint": {"options": {"epochs": 1}}}) == heads | compared
     # One representation's options concern its network, its sets and what is as large as they are.
-    changed = planned({"representations": {"timbre": {"options": {"epochs": 1}}}})
-    networks = {f"train_network {d} {n}" for d in both for n in ("timbre", "end_to_end", "probe")}
-    of_set = {f"{rule} {d} pretrained" for d in both for rule in ("train_heads", "train_jointly")}
+    changed = planned({"representations": {"activations": {"options": {"epochs": 1}}}})
+    networks = {f"train_network {d} {n}" for d in both for n in ("activations", "end_to_end", "probe")}
+    of_set = {f"{rule} {d} all" for d in both for rule in ("train_heads", "train_jointly")}
     assert changed == networks | of_set | compared
     diverse.append("workflow/foley/encoders/neuralogram.py", "\nEDITED = True\n")
     edited = set(diverse.planned(*keys))
