@@ -1,27 +1,37 @@
-"""Extraction of the four representations against librosa, heads of all subsets batched, and a step of each network."""
+"""Extraction of the four representations against librosa, heads of all subsets batched, and what trainings cost."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from measure import REPOSITORY, Table, interleaved, one_core, times
 
-from foley.classifiers.chunk_network import ChunkNetwork, Measure, Targets
+from foley.classifiers.chunk_network import ChunkNetwork, ChunkTraining, Measure, Targets
+from foley.classifiers.chunk_yamnet import ChunkYAMNet, ChunkYAMNetOptions
 from foley.classifiers.diverse_transformer import DiverseTransformer, DiverseTransformerOptions
+from foley.classifiers.frame_probe import FrameProbe, FrameProbeOptions
 from foley.classifiers.subset_heads import SubsetHeads, SubsetHeadsOptions, subsets
 from foley.encoders.efficientat import EfficientAT, MobileNet
 from foley.encoders.neuralogram import Neuralogram, NeuralogramOptions
 from foley.features.mfcc import MFCC
+from foley.features.registry import FRAME_KINDS
 from foley.features.spectral_peaks import SpectralPeaks
 from foley.features.waveform_patches import WaveformPatches
+from foley.options import parse_options
+from foley.runtime.code import load
+from foley.training.loop import Precision, autocast_dtype
 
 TITLE = "Diverse embeddings"
 RATE, SECONDS = 16_000, 5
+# ESC-50: training and validation clips of a fold, chunks of each, classes.
+CLIPS, LOOKED_AT, CHUNKS, CLASSES = 1200, 400, 5, 50
 PRESET = REPOSITORY / "experiments" / "diverse_embeddings_esc50.yaml"
 
 
@@ -53,7 +63,7 @@ def extraction(count: int, repeats: int) -> Table:
 
     # Random weights: time does not depend on them.
     encoder = EfficientAT(MobileNet(0.4), 0.4)
-    whole, windows = torch.from_numpy(np.stack(sounds)), Neuralogram(encoder, NeuralogramOptions())
+    windows = Neuralogram(encoder, NeuralogramOptions())
 
     def one_by_one(x: np.ndarray) -> list[torch.Tensor]:
         """The same windows, resampled by librosa and each embedded on its own."""
@@ -78,21 +88,18 @@ def extraction(count: int, repeats: int) -> Table:
     }
     rows = []
     for name, (ours, theirs) in pairs.items():
-        taken = interleaved({"ours": ours, "librosa": theirs}, repeats)
-        number = 2 if name.startswith("neuralogram") else len(whole)
+        taken = interleaved({"ours": ours, "librosa": theirs}, repeats, time.process_time)
         rows.append(
             (
                 name,
-                f"{number / taken['ours']:.0f}",
-                f"{number / taken['librosa']:.0f}",
                 times(taken["librosa"] / taken["ours"]),
             )
         )
     caption = (
-        f"Extraction from clips of {SECONDS} s at 16 kHz, one core, without decoding. The neuralogram is held against "
-        "librosa's resampling and the same windows one by one."
+        f"CPU time of extraction from clips of {SECONDS} s at 16 kHz, one core, without decoding. The neuralogram is "
+        "held against librosa's resampling and the same windows one by one; patches are a copy of microseconds."
     )
-    return Table(caption, ("representation", "clips/s", "librosa, clips/s", "faster"), rows)
+    return Table(caption, ("representation", "librosa / Foley"), rows)
 
 
 def heads(count: int, epochs: int) -> Table:
@@ -116,62 +123,154 @@ def heads(count: int, epochs: int) -> Table:
         for own in subsets(list(dims)):
             fit([own])
 
-    taken = interleaved({"batched": lambda: fit(None), "one by one": apart}, 1)
-    rows = [(name, f"{seconds:.1f}", times(taken["one by one"] / seconds)) for name, seconds in taken.items()]
+    taken = interleaved({"as one model": lambda: fit(None), "one by one": apart}, 1, time.process_time)
+    rows = [(name, times(taken["one by one"] / seconds)) for name, seconds in taken.items()]
     caption = (
-        f"15 linear heads on {count} clips of {chunks_of_clip} chunks, 256 numbers, {classes} classes, {epochs} epochs "
-        "with validation, one core."
+        f"CPU time of 15 linear heads on {count} clips of {chunks_of_clip} chunks, 256 numbers, {classes} classes, "
+        f"{epochs} epochs with validation, one core."
     )
-    return Table(caption, ("way", "seconds", "faster"), rows)
+    return Table(caption, ("way", "faster"), rows)
 
 
-def cpu_seconds(network: ChunkNetwork, inputs: int, frames: int, classes: int, batch: int) -> float:
-    """CPU time of a training step, the better of two after one that is not counted."""
+def one_step(
+    network: ChunkNetwork, inputs: int, frames: int, batch: int, precision: Precision = "auto"
+) -> Callable[[], None]:
+    """A training step on random chunks, as the loop does it."""
     x, valid = torch.randn(batch, frames, inputs), torch.ones(batch, frames, dtype=torch.bool)
-    wanted = torch.randint(0, classes, (batch,))
+    wanted = torch.randint(0, CLASSES, (batch,))
     optimiser = torch.optim.AdamW(network.parameters(), fused=True)
-    taken = []
-    for _ in range(3):
-        start = time.process_time()
+    dtype = autocast_dtype(precision, torch.device("cpu"))
+
+    def step() -> None:
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(network(x, valid), wanted).backward()
+        with torch.autocast("cpu", dtype=dtype) if dtype is not None else nullcontext():
+            loss = torch.nn.functional.cross_entropy(network(x, valid).float(), wanted)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        taken.append(time.process_time() - start)
-    return min(taken[1:])
+
+    return step
 
 
-def steps(preset: Path = PRESET, clips_trained: int = 1200) -> Table:
-    """A training step of each network of the ESC-50 preset, and what follows for all of it."""
-    study = yaml.safe_load(preset.read_text())["diverse_embeddings"]
-    shared = study["classifier"]["options"]
-    sizes = {"pitch": (513, 50), "timbre": (12, 50), "waveform": (400, 40), "neuralogram": (384, 4)}
-    runs = len(study["splits"]) * study["seeds"]
-    rows, joint, total, parameters = [], 0.0, 0.0, 0
-    for name, (inputs, frames) in sizes.items():
-        options = DiverseTransformerOptions(**shared, **study["representations"][name].get("options", {}))
-        network = DiverseTransformer(inputs, frames, 50, options)
-        own = sum(p.numel() for p in network.parameters())
-        parameters += own
-        spent = cpu_seconds(network, inputs, frames, 50, options.batch_size)
-        whole = spent * options.epochs * -(-clips_trained // options.batch_size)
-        # The own neuralogram's transformer costs what the pretrained one's does.
-        times_trained = 2 if name == "neuralogram" else 1
-        joint, total = joint + spent, total + whole * times_trained
-        rows.append((name, f"{own:,}", f"{1000 * spent:.0f}", f"{whole / 60:.1f}"))
-    options = DiverseTransformerOptions(**shared, **study["representations"]["waveform"]["options"])
-    wide = DiverseTransformer.with_parameters(parameters, 400, 40, 50, options)
-    spent = cpu_seconds(DiverseTransformer(400, 40, 50, wide), 400, 40, 50, wide.batch_size)
-    whole = spent * wide.epochs * -(-clips_trained // wide.batch_size)
-    rows.append(("end_to_end, widened", f"{parameters:,}", f"{1000 * spent:.0f}", f"{whole / 60:.1f}"))
-    together = joint * study["joint"]["options"]["epochs"] * -(-clips_trained // 64)
-    rows.append(("joint, all four", f"{parameters:,}", f"{1000 * joint:.0f}", f"{together / 60:.1f}"))
-    total += whole + len(study["sets"]) * together
+def precisions(repeats: int) -> Table:
+    """A training step of the published network in float32, in mixed precision, and with attention mixed as well."""
+
+    class Mixed(torch.nn.Module):
+        """Attention in the precision of everything else."""
+
+        def __init__(self, own: torch.nn.Module) -> None:
+            super().__init__()
+            self.own = own
+
+        def forward(self, x: torch.Tensor, readable: torch.Tensor | None) -> torch.Tensor:
+            parts = self.own.read(x).unflatten(2, (3, self.own.heads, -1)).permute(2, 0, 3, 1, 4)
+            mixed = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=readable)
+            return self.own.write(mixed.transpose(1, 2).flatten(2))
+
+    inputs, frames, batch = 12, 100, 64
+    networks = [DiverseTransformer(inputs, frames, CLASSES, DiverseTransformerOptions()) for _ in range(3)]
+    for layer in networks[2].layers:
+        layer.attention = Mixed(layer.attention)
+    calls = {
+        "float32": one_step(networks[0], inputs, frames, batch, "float32"),
+        "bfloat16, attention in float32 (ours)": one_step(networks[1], inputs, frames, batch, "bfloat16"),
+        "bfloat16 throughout": one_step(networks[2], inputs, frames, batch, "bfloat16"),
+    }
+    taken = interleaved(calls, repeats, time.process_time)
+    rows = [(name, times(taken["float32"] / seconds)) for name, seconds in taken.items()]
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
     caption = (
-        f"CPU time of a training step of the ESC-50 preset, {clips_trained} clips, one core. All {runs} folds and "
-        f"seeds: {runs * total / 3600:.1f} core hours of such steps; validation, the network from scratch, "
-        "features and heads come on top."
+        f"CPU time of a training step of the published size (6 layers, width 64, 12 heads of 64; {batch} chunks of "
+        f"{frames} frames), one core {'with' if tiles else 'without'} AMX tiles."
     )
-    return Table(caption, ("network", "parameters", "ms a step", "CPU minutes a training"), rows)
+    return Table(caption, ("precision", "speed against float32"), rows)
+
+
+def steps(repeats: int, preset: Path = PRESET) -> Table:
+    """Where the time of the ESC-50 preset goes: steps and looks at validation clips of each network."""
+    raw = yaml.safe_load(preset.read_text())
+    study = raw["diverse_embeddings"]
+    encoders = {"mn04": 384}
+
+    def size(entry: Mapping[str, Any]) -> tuple[int, int]:
+        """Numbers in a frame, and frames of a chunk."""
+        rate = NeuralogramOptions(frames_per_second=entry.get("frames_per_second", 4)).chunk_frames
+        if "embedding" in entry:
+            return encoders[entry["embedding"]], rate
+        if "network" in entry:
+            return parse_options(ChunkYAMNetOptions, entry["network"]["options"], "preset").dim, rate
+        stored = raw["features"][entry["feature"]]
+        feature = load(FRAME_KINDS[stored["kind"]])
+        made = feature(parse_options(feature.Options, stored.get("options", {}), "preset"))
+        return made.dim, made.chunk_frames
+
+    sizes = {name: size(entry) for name, entry in study["representations"].items()}
+    shared, networks, schedules = study["classifier"]["options"], {}, {}
+    for name, entry in study["representations"].items():
+        schedules[name] = DiverseTransformerOptions(**shared | entry.get("options", {}))
+        networks[name] = DiverseTransformer(*sizes[name], CLASSES, schedules[name])
+    largest = max(
+        sum(p.numel() for name in names for p in networks[name].parameters())
+        for names in study["sets"].values()
+    )
+    for name, entry in study["baselines"].items():
+        read = entry["representation"]
+        sizes[name] = sizes[read]
+        if "kind" in entry:
+            options: Any = FrameProbeOptions(**entry["options"])
+            schedules[name] = FrameProbe.with_parameters(largest, *sizes[name], CLASSES, options)
+            networks[name] = FrameProbe(*sizes[name], CLASSES, schedules[name])
+        else:
+            schedules[name] = DiverseTransformer.with_parameters(
+                largest, *sizes[name], CLASSES, schedules[read]
+            )
+            networks[name] = DiverseTransformer(*sizes[name], CLASSES, schedules[name])
+    for name, entry in study["representations"].items():
+        if "network" in entry:
+            own = f"{name}: the network behind it"
+            stored = size({"feature": entry["feature"]})
+            schedules[own], sizes[own] = ChunkYAMNetOptions(**entry["network"]["options"]), stored
+            networks[own] = ChunkYAMNet(*stored, CLASSES, schedules[own])
+    joint = ChunkTraining(**study["joint"]["options"])
+    learnt, looked = {}, {}
+    for name, network in networks.items():
+        step = one_step(network, *sizes[name], schedules[name].batch_size)
+        learnt[name] = (
+            interleaved({name: step}, repeats, time.process_time)[name] / schedules[name].batch_size
+        )
+        looked[name] = _look(network, *sizes[name], repeats)
+    spent = {name: _training(schedules[name], learnt[name], looked[name]) for name in networks}
+    for chosen, names in study["sets"].items():
+        spent[f"joint, {chosen}"] = _training(
+            joint, sum(learnt[n] for n in names), sum(looked[n] for n in names)
+        )
+    total = sum(spent.values())
+    counts = {name: f"{sum(p.numel() for p in network.parameters()):,}" for name, network in networks.items()}
+    rows = [(name, counts.get(name, ""), f"{100 * part / total:.0f} %") for name, part in spent.items()]
+    caption = (
+        "Where the CPU time of the trainings of the ESC-50 preset goes, steps and looks at validation clips "
+        f"({CLIPS} clips of {CHUNKS} chunks train, {LOOKED_AT} validate). Extraction, heads and what is embedded at "
+        "the end come on top."
+    )
+    return Table(caption, ("network", "parameters", "share"), rows)
+
+
+def _look(network: ChunkNetwork, inputs: int, frames: int, repeats: int) -> float:
+    """CPU seconds of scoring a chunk."""
+    x, valid = torch.randn(256, frames, inputs), torch.ones(256, frames, dtype=torch.bool)
+
+    @torch.inference_mode()
+    def look() -> None:
+        network.eval()
+        network(x, valid)
+
+    return interleaved({"look": look}, repeats, time.process_time)["look"] / len(x)
+
+
+def _training(options: ChunkTraining, learnt: float, looked: float) -> float:
+    """CPU seconds of a training, from those of a chunk that is learnt and of one that is looked at."""
+    looks = -(-options.epochs // options.validate_every)
+    return options.epochs * CLIPS * learnt + looks * LOOKED_AT * CHUNKS * looked
 
 
 def run(quick: bool) -> list[Table]:
@@ -179,5 +278,6 @@ def run(quick: bool) -> list[Table]:
         return [
             extraction(4 if quick else 16, 1 if quick else 5),
             heads(100 if quick else 1200, 1 if quick else 3),
-            steps(clips_trained=1200),
+            precisions(1 if quick else 5),
+            steps(1 if quick else 3),
         ]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from foley import tables
 from foley.classifiers import chunk_network
 from foley.classifiers.chunk_network import (
     ChunkNetwork,
@@ -32,14 +33,19 @@ from foley.classifiers.diverse_transformer import DiverseTransformer, DiverseTra
 from foley.classifiers.frame_probe import FrameProbe, FrameProbeOptions
 from foley.classifiers.subset_heads import SubsetHeads, SubsetHeadsOptions, subsets
 from foley.encoders.neuralogram import Neuralogram, NeuralogramOptions, frame_count, network_neuralogram
-from foley.features.chunks import Chunks, FrameFacts
-from foley.features.frames import pack
+from foley.features.chunks import Chunks, FrameFacts, read_chunks
+from foley.features.extract import chunk_rows
+from foley.features.frames import frame_facts, pack
 from foley.studies.diverse.heads import Branch, joint_network, trainable
+from foley.studies.diverse.networks import train_neuralogram
+from foley.tables.diverse import LABELLED_CLIPS
+from foley.tables.features import FRAMES
 from foley.training.checkpoint import Checkpoint
+from foley.training.loop import History
 
 CPU = torch.device("cpu")
 TINY = DiverseTransformerOptions(
-    layers=2, width=8, heads=3, head_dim=4, feed_forward=8, epochs=3, batch_size=4
+    layers=2, width=8, heads=3, head_dim=4, feed_forward=8, epochs=3, batch_size=4, precision="float32"
 )
 ACCURACY = Measure("accuracy", lambda truth, scores: float((scores.argmax(axis=1) == truth).mean()))
 
@@ -241,6 +247,106 @@ def test_training_goes_on_from_a_checkpoint(tmp_path: Path, monkeypatch: pytest.
     assert torch.equal(run(4, checkpoint), whole)
 
 
+def test_validation_clips_are_looked_at_now_and_then() -> None:
+    chunks, said = make_chunks(), targets()
+    rows = np.arange(len(chunks))
+
+    def run(**more: int) -> History:
+        initialise(0)
+        options = replace(TINY, epochs=7, **more)
+        return train(
+            DiverseTransformer(6, 30, 3, options), options, Examples.of(chunks, CPU), said, training=rows,
+            validation=rows, measure=ACCURACY, seed=0,
+        )  # fmt: skip
+
+    each, third = run(), run(validate_every=3)
+    every = {e: value for e, name, value in each.rows if name == "validation_accuracy"}
+    seen = {e: value for e, name, value in third.rows if name == "validation_accuracy"}
+    # Looking changes no number, and the last epoch is always looked at.
+    assert len(every) == 7 and seen == {e: every[e] for e in (3, 6, 7)}
+    assert third.best_epoch in seen and seen[third.best_epoch] == max(seen.values())
+
+
+@pytest.mark.parametrize("epochs", [9, 10, 11, 12])
+def test_few_steps_can_be_scheduled(epochs: int) -> None:
+    chunks, said = make_chunks(), targets()
+    rows, options = np.arange(len(chunks)), FrameProbeOptions(epochs=epochs)
+    history = train(
+        FrameProbe(6, 30, 3, options), options, Examples.of(chunks, CPU), said, training=rows,
+        validation=rows[:0], measure=ACCURACY, seed=0,
+    )  # fmt: skip
+    assert [name for _, name, _ in history.rows] == ["loss"] * epochs
+
+
+def test_mixed_precision_changes_scores_little() -> None:
+    network, x = networks()[0].eval(), torch.randn(4, 20, 6)
+    valid = torch.arange(20) < torch.tensor([20, 1, 13, 7])[:, None]
+    with torch.no_grad():
+        wanted = network(x, valid)
+        with torch.autocast("cpu", torch.bfloat16):
+            made = network(x, valid)
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.float(), wanted, rtol=0.05, atol=0.05)
+
+
+def test_one_step_settles_the_batch_norms() -> None:
+    torch.manual_seed(0)
+    network = ChunkYAMNet(16, 40, 3, ChunkYAMNetOptions(dim=4, window_frames=40, dropout=0.0))
+    x, valid = torch.randn(64, 40, 16), torch.ones(64, 40, dtype=torch.bool)
+    trained = network.train().embed(x, valid).detach()
+    with torch.no_grad():
+        first = network.norms[0].running_mean.clone()
+        torch.testing.assert_close(first, network.body[0][0](x[:, None]).mean(dim=(0, 2, 3)))
+        # What the network says of these clips is what it said in training, but for the variance's correction.
+        said = network.eval().embed(x, valid)
+    assert said.std(0).max() > 0.1
+    torch.testing.assert_close(said, trained, rtol=0.3, atol=0.3)
+    network.train().embed(x + 1, valid)
+    network.train().embed(x, valid)
+    assert network.norms[0].momentum == pytest.approx(1 / 3)
+
+
+class Mute(ChunkYAMNet):
+    """Says the same of everything."""
+
+    def pool(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        return 0 * super().pool(x, valid) + 7
+
+
+@pytest.mark.parametrize("kind", [ChunkYAMNet, Mute])
+def test_a_neuralogram_that_tells_nothing_is_refused(tmp_path: Path, kind: type[ChunkNetwork]) -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"clip{n}" for n in range(9)]
+    with tables.writer(tmp_path / "frames.parquet", FRAMES, frame_facts(16, 25, "float16", True)) as out:
+        frames = [pack(rng.normal(size=(25 + 5 * n, 16)).astype(np.float32), "float16") for n in range(9)]
+        out.write(chunk_rows(ids, frames, 25))
+    labelled = [
+        {"clip_id": name, "class_ids": [n % 3], "recording_id": name, "role": ["train", "validation", "test"][n // 3]}
+        for n, name in enumerate(ids)
+    ]  # fmt: skip
+    tables.write(tmp_path / "labelled.parquet", LABELLED_CLIPS, labelled)
+
+    def run() -> None:
+        train_neuralogram(
+            tmp_path / "out.parquet", tmp_path / "history.parquet", tmp_path / "network.safetensors",
+            frames=[tmp_path / "frames.parquet"], labelled=tmp_path / "labelled.parquet", kind=kind,
+            options=ChunkYAMNetOptions(dim=4, window_frames=24, epochs=1),
+            neuralogram=NeuralogramOptions(frames_per_second=2), multi_label=False, seed=0,
+        )  # fmt: skip
+
+    if kind is Mute:
+        with pytest.raises(ValueError, match="epoch 1 says the same of all clips"):
+            run()
+        assert not (tmp_path / "out.parquet").exists()
+        return
+    run()
+    made = read_chunks([tmp_path / "out.parquet"], ids)
+    # A clip of 25 + 5n frames of 40 ms, two windows a second.
+    assert np.bincount(
+        np.unique(made.clip_ids.astype(str), return_inverse=True)[1], made.frames
+    ).tolist() == [int(np.ceil((25 + 5 * n) / 12.5)) for n in range(9)]
+
+
 def test_joint_training_moves_every_branch() -> None:
     chunks, other, said = make_chunks(), make_chunks(dim=4, seed=1), targets()
     branches = [Branch(DiverseTransformer, TINY, []), Branch(DiverseTransformer, TINY, [])]
@@ -361,6 +467,7 @@ def test_embeddings_come_chunk_by_chunk() -> None:
     ("options", "message"),
     [
         (lambda: ChunkTraining(epochs=0), "epochs must be at least 1"),
+        (lambda: ChunkTraining(patience=3, validate_every=4), "patience must not be below validate_every"),
         (lambda: DiverseTransformerOptions(heads=0), "heads must be at least 1"),
         (lambda: ChunkTraining(learning_rate=0), "learning_rate and gradient_clip must be positive"),
         (lambda: ChunkYAMNetOptions(window_frames=8), "window_frames at least 16"),

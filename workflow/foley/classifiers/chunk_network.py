@@ -26,7 +26,7 @@ from foley.training.loop import EarlyStopping, History, Precision, autocast_dtyp
 
 log = logging.getLogger(__name__)
 
-FEWEST_SCHEDULED_STEPS = 10
+FEWEST_SCHEDULED_STEPS = 11  # with ten, the warm-up over a tenth would end as it begins
 EVALUATION_BATCH = 256
 
 
@@ -35,12 +35,15 @@ class ChunkTraining:
     """How a network of chunks is trained.
 
     epochs: each sees every clip once, by one chunk of it.
-    patience: epochs without a better validation score before training stops; the best epoch's weights stay.
+    patience: epochs without a better validation score before training stops; the best measured epoch's weights stay.
+    validate_every: epochs from one look at the validation clips to the next. A look scores all their chunks, an epoch
+    learns one chunk of each training clip, so that with long clips looking may cost more than learning.
     schedule: ``one_cycle`` (linear warm-up over a tenth, then cosine down to zero) or ``constant``.
     """
 
     epochs: int = 100
     patience: int = 100
+    validate_every: int = 1
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -50,9 +53,11 @@ class ChunkTraining:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_size"):
+        for name in ("epochs", "patience", "validate_every", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if self.patience < self.validate_every:
+            raise ValueError("patience must not be below validate_every: nothing would have been measured")
         if self.learning_rate <= 0 or self.weight_decay < 0 or self.gradient_clip <= 0:
             raise ValueError("learning_rate and gradient_clip must be positive, weight_decay not negative")
         if not 0 <= self.label_smoothing < 1:
@@ -230,6 +235,7 @@ def train(
         epochs=o.epochs,
         seed=seed,
         validate=validate if has_validation else None,
+        validate_every=o.validate_every,
         early_stopping=EarlyStopping(quantity, o.patience, higher_is_better=True) if has_validation else None,
         scheduler=scheduler,
         before_step=clip,

@@ -65,7 +65,14 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor, readable: Tensor | None) -> Tensor:
         queries, keys, values = self.read(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         # No dropout of attention weights: it would shut out the fused kernels, at more than twice the time.
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=readable)
+        if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
+            # The fused kernel's way back is many times slower there in bfloat16 than in float32.
+            with torch.autocast("cpu", enabled=False):
+                mixed = functional.scaled_dot_product_attention(
+                    queries.float(), keys.float(), values.float(), attn_mask=readable
+                )
+        else:
+            mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=readable)
         return self.write(mixed.transpose(1, 2).flatten(2))
 
 

@@ -30,7 +30,6 @@ class WaveformPatches(FrameFeature):
     """Waveforms [B, T] -> patches [B, frames, patch], the last one filled with zeros."""
 
     Options = WaveformPatchesOptions
-    standardise = False
 
     def __init__(self, options: WaveformPatchesOptions | None = None) -> None:
         super().__init__()

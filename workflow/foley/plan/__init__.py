@@ -84,7 +84,7 @@ class Plan:
         self._check()
         self.audio = AudioPlan(self.config, self.data)
         self.foundation = FoundationPlan(self.config, self.data, self.audio)
-        self.diverse = DiversePlan(self.config, self.data)
+        self.diverse = DiversePlan(self.config, self.data, self.audio)
         needed = [*self.audio.embeddings, *self.foundation.embeddings, *self.diverse.embeddings]
         for embedding in dict.fromkeys(needed):
             self._check_embedding(embedding)

@@ -11,6 +11,7 @@ from foley.config import Config, DiverseEmbeddings, Representation
 from foley.encoders.registry import PRETRAINED_KINDS
 from foley.features.registry import FRAME_KINDS as FEATURE_KINDS
 from foley.options import ConfigError
+from foley.plan.audio import AudioPlan
 from foley.plan.components import check_options, target
 from foley.plan.data import DataPlan
 
@@ -25,14 +26,16 @@ class DiversePlan:
 
     Args:
         data: which datasets are there; those that are left out are in no study.
+        audio: knows which splits a dataset has.
 
     Raises:
         ConfigError: an unknown kind or option, or something that the study cannot use.
     """
 
-    def __init__(self, config: Config, data: DataPlan) -> None:
+    def __init__(self, config: Config, data: DataPlan, audio: AudioPlan) -> None:
         self.config = config
         self.data = data
+        self.audio = audio
         self.study: DiverseEmbeddings = config.diverse_embeddings or DiverseEmbeddings()
         self._check()
 
@@ -147,6 +150,8 @@ class DiversePlan:
             raise ConfigError(
                 f"config: `{KEY}.splits` names `random`, which puts recordings on both sides; name folds or `official`"
             )
+        split = [d for d in self.datasets if not self.is_multi_label(d)]
+        self.audio.check_splits(f"{KEY}.splits", self.study.splits, split)
         cache = Path(self.config.cache)
         for name in self.used:
             self._check_representation(name, cache)

@@ -81,6 +81,7 @@ def fit(
     seed: int,
     turn: Callable[[Any], str] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
+    validate_every: int = 1,
     early_stopping: EarlyStopping | None = None,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     before_step: Callable[[Sequence[nn.Parameter]], None] | None = None,
@@ -100,6 +101,7 @@ def fit(
         turn: batch -> name of the optimiser whose parameters it trains, where there are several. The others get no
             gradient. The history then has the mean loss of each turn, too (``loss_<name>``).
         validate: measured after each epoch, in evaluation mode without gradients.
+        validate_every: epochs from one measurement to the next; the last epoch is always measured.
         early_stopping: keeps the weights of the best epoch; without it the last epoch's stay.
         scheduler: stepped after each batch.
         before_step: sees the parameters with their gradients before each step, to clip them for example.
@@ -170,7 +172,7 @@ def fit(
             history.rows += [
                 (epoch + 1, f"loss_{part}", float(totals[part]) / max(counts[part], 1)) for part in optimisers
             ]
-        if validate is not None:
+        if validate is not None and ((epoch + 1) % validate_every == 0 or epoch + 1 == epochs):
             model.eval()
             with torch.no_grad(), mixed:
                 measured = validate()

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 # Clips whose neuralogram is written at once.
 _CLIPS_AT_ONCE = 32
+# Activations that spread less, in parts of the largest one, are the same once they are stored in two bytes.
+_LEAST_SPREAD = 2e-3
 
 
 def measure_of(targets: Targets) -> Measure:
@@ -159,6 +161,9 @@ def train_neuralogram(
     """Train a network on log-mel frames of the split's training clips, and write what it makes of every clip over time.
 
     Its window is that of its options, in frames of the feature.
+
+    Raises:
+        ValueError: the network says the same of all clips.
     """
     torch.set_num_threads(threads)
     clips = read_labelled(labelled, multi_label)
@@ -176,15 +181,22 @@ def train_neuralogram(
     names, starts = np.unique(chunks.clip_ids.astype(str), return_index=True)
     edges = [*starts.tolist(), len(chunks)]
     silence = network.mean.cpu()  # what padding is taken for
+    low, high = np.full(options.dim, np.inf), np.full(options.dim, -np.inf)
     with tables.writer(output, FRAMES, about) as out, torch.inference_mode():
         for begin in range(0, len(names), _CLIPS_AT_ONCE):
             found = []
             for number in range(begin, min(begin + _CLIPS_AT_ONCE, len(names))):
                 x, valid = chunks.take(np.arange(edges[number], edges[number + 1]), torch.device("cpu"))
                 made = network_neuralogram(embed, x[valid], window, hop, silence)
+                low, high = np.minimum(low, made.min(axis=0)), np.maximum(high, made.max(axis=0))
                 found.append(pack(made, "float16"))
             chosen = names[begin : begin + _CLIPS_AT_ONCE].tolist()
             out.write(chunk_rows(chosen, found, neuralogram.chunk_frames))
+        if not (high - low > _LEAST_SPREAD * np.maximum(np.abs(low), np.abs(high))).any():
+            raise ValueError(
+                f"the network kept of epoch {past.best_epoch} says the same of all clips, so its neuralogram tells "
+                "nothing; train it longer (`epochs`), or with another `learning_rate`"
+            )
     tables.write(history, HISTORY, past.as_rows(), provenance)
     save_weights(model, network)
 
