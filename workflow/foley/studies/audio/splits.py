@@ -182,10 +182,16 @@ def classes_in(rows: Iterable[Mapping[str, Any]]) -> list[int]:
 
 def leaking_recordings(rows: Iterable[Mapping[str, Any]]) -> set[str]:
     """Recordings with clips in two roles."""
+    return leaking(rows, "recording_id")
+
+
+def leaking(rows: Iterable[Mapping[str, Any]], key: str) -> set[str]:
+    """Values of a column, such as speakers, with clips in two roles; clips without one share nothing."""
     roles: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        roles[row["recording_id"]].add(row["role"])
-    return {recording for recording, its in roles.items() if len(its) > 1}
+        if row[key] is not None:
+            roles[row[key]].add(row["role"])
+    return {value for value, its in roles.items() if len(its) > 1}
 
 
 def draw_folds(
