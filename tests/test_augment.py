@@ -78,9 +78,7 @@ def change(part: Any, data: Tensor, of: Draws) -> Tensor:
 
 
 def data_for(part: Any) -> Tensor:
-    return (
-        0.2 * normal(12, 2000) if not isinstance(part, SpecAugment | Mixup) else normal(12, 60, 40)
-    )
+    return 0.2 * normal(12, 2000) if not isinstance(part, SpecAugment | Mixup) else normal(12, 60, 40)
 
 
 @pytest.mark.parametrize("part", EVERY, ids=lambda part: type(part).__name__)
@@ -102,7 +100,7 @@ def test_a_clips_changes_are_its_own(part: Any) -> None:
 
 
 def test_the_registry_names_augmentations() -> None:
-    assert set(KINDS) == {"mixup", "noise", "pitch_shift", "spec_augment", "time_stretch"}
+    assert set(KINDS) == {"mixup", "noise", "pitch_shift", "reverb", "spec_augment", "time_stretch"}
     for place in KINDS.values():
         module, name = place.split(":")
         kind = getattr(importlib.import_module(module), name)

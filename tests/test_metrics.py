@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import accuracy_score, precision_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from foley.metrics import classification as metric
 from foley.metrics.bootstrap import Resamples, interval, resample_recordings
@@ -29,6 +29,46 @@ def test_scores_are_those_of_scikit_learn(clips: int, seeds: int, classes: int, 
         assert accuracy[row] == pytest.approx(accuracy_score(truth, said[row]))
         np.testing.assert_allclose(recall[row], recall_score(truth, said[row], **options))
         np.testing.assert_allclose(precision[row], precision_score(truth, said[row], **options))
+
+
+@given(st.integers(1, 60), st.integers(1, 3), st.integers(2, 6), st.integers(0, 10**6))
+def test_uar_and_weighted_f1_are_those_of_scikit_learn(
+    clips: int, seeds: int, classes: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, classes, clips)
+    said = generator.integers(0, classes, (seeds, clips))
+    known = np.arange(classes)
+    for row in range(seeds):
+        # Over the classes that have clips; scikit-learn would count the others as 0.
+        recall = recall_score(truth, said[row], labels=np.unique(truth), average="macro")
+        f1 = f1_score(truth, said[row], labels=known, average="weighted", zero_division=0)
+        assert metric.uar(truth, said, known)[row] == pytest.approx(recall)
+        assert metric.weighted_f1(truth, said, known)[row] == pytest.approx(f1)
+        np.testing.assert_allclose(
+            metric.class_recalls(truth, said, known)[row],
+            recall_score(truth, said[row], labels=known, average=None, zero_division=np.nan),
+        )
+
+
+def test_uar_and_weighted_f1_of_each_draw() -> None:
+    generator = np.random.default_rng(3)
+    truth, said = generator.integers(0, 4, 50), generator.integers(0, 4, (2, 50))
+    known, speakers = np.arange(4), generator.integers(0, 9, 50)
+    resamples = resample_recordings(speakers, 20, seed=2)
+    recall = metric.uar_draws_per_seed(truth, said, known, resamples)
+    f1 = metric.weighted_f1_draws_per_seed(truth, said, known, resamples)
+    assert recall.shape == f1.shape == (2, 20)
+    for draw in range(20):
+        clips = np.repeat(np.arange(50), resamples.weights[draw].astype(int)[resamples.recording])
+        np.testing.assert_allclose(recall[:, draw], metric.uar(truth[clips], said[:, clips], known))
+        np.testing.assert_allclose(f1[:, draw], metric.weighted_f1(truth[clips], said[:, clips], known))
+
+
+def test_no_clips_have_neither() -> None:
+    nothing, nobody = np.zeros(0, int), np.zeros((2, 0), int)
+    assert np.isnan(metric.uar(nothing, nobody, np.arange(3))).all()
+    assert np.isnan(metric.weighted_f1(nothing, nobody, np.arange(3))).all()
 
 
 fractions = arrays.arrays(np.float64, 5, elements=st.floats(0, 1))

@@ -254,7 +254,9 @@ class Background:
 
     def _repeated(self, which: Tensor, starts: Tensor, samples: int, device: torch.device) -> Tensor:
         bank = self._bank_on(device)
-        lengths, fades, offsets = (x[which].to(device).unsqueeze(1) for x in (self.lengths, self.fades, self.offsets))
+        lengths, fades, offsets = (
+            x[which].to(device).unsqueeze(1) for x in (self.lengths, self.fades, self.offsets)
+        )
         places = (starts.to(device).unsqueeze(1) + torch.arange(samples, device=device)) % (lengths - fades)
         # The first samples of a round are those of the seam, behind the recording.
         return bank[offsets + torch.where(places < fades, places + lengths, places)]

@@ -68,3 +68,60 @@ def macro_draws_per_seed(
         drawn += counts > 0
     with np.errstate(invalid="ignore"):
         return total / drawn
+
+
+def class_recalls(truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """True ids [N] and ids that each seed said [seeds, N] -> recall of each class [seeds, C]; NaN without clips."""
+    return recalls(said == truth, truth, known)
+
+
+def uar(truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Unweighted average recall of each seed [seeds]: the mean over classes that have clips (Schuller et al. 2009).
+
+    Args:
+        truth: [N] class ids. said: [seeds, N] class ids. known: [C] the classes.
+    """
+    found = class_recalls(truth, said, known)
+    has_clips = np.isin(known, truth)
+    if not has_clips.any():
+        return np.full(len(said), np.nan)
+    return found[:, has_clips].mean(axis=1)
+
+
+def weighted_f1(truth: np.ndarray, said: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """F1 of each class, weighted by its true clips, of each seed [seeds]; arguments as for ``uar``.
+
+    A class that has clips and was never said has an F1 of 0.
+    """
+    return _weighted_f1(*(x.sum(axis=0) for x in _counted(truth, said, known)))
+
+
+def uar_draws_per_seed(
+    truth: np.ndarray, said: np.ndarray, known: np.ndarray, resamples: Resamples
+) -> np.ndarray:
+    """Unweighted average recall in each draw, seed by seed [seeds, draws]; classes without a drawn clip left out."""
+    return macro_draws_per_seed(said == truth, truth, known, resamples)
+
+
+def weighted_f1_draws_per_seed(
+    truth: np.ndarray, said: np.ndarray, known: np.ndarray, resamples: Resamples
+) -> np.ndarray:
+    """Weighted F1 in each draw, seed by seed [seeds, draws]."""
+    return _weighted_f1(*map(resamples.sums, _counted(truth, said, known))).T
+
+
+def _counted(
+    truth: np.ndarray, said: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each clip whether it is of a class and was called that, was called that, is that: each [N, seeds, C]."""
+    called = said.T[:, :, None] == known
+    member = np.broadcast_to(one_hot(truth, known)[:, None, :], called.shape)
+    return member & called, called, member
+
+
+def _weighted_f1(hits: np.ndarray, called: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Sums over clips, each [..., C] -> [...]; NaN where no clip is of any class."""
+    total = np.asarray(called + members, dtype=np.float64)
+    f1 = np.divide(2.0 * hits, total, out=np.zeros_like(total), where=total > 0)
+    with np.errstate(invalid="ignore"):
+        return (f1 * members).sum(axis=-1) / members.sum(axis=-1)
