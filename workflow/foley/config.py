@@ -516,10 +516,14 @@ class SpeechBackground(Model):
         [], description="class labels that are left out, for example those of human voices"
     )
     clips_per_class: int = Field(
-        20, ge=1, description="clips of each class to train with, the same number of recordings and of each source"
+        20,
+        ge=1,
+        description="clips of each class to train with, the same number of recordings and of each source",
     )
     test_clips_per_class: int = Field(
-        5, ge=1, description="clips of each class that only the test has, the same for recordings and each source"
+        5,
+        ge=1,
+        description="clips of each class that only the test has, the same for recordings and each source",
     )
     max_duration_s: float | None = Field(
         None,
@@ -585,7 +589,9 @@ class Speech(Model):
         _all_exist("sources", ids)
         for name in ids:
             if name in RESERVED_BACKGROUNDS:
-                raise ValueError(f"sources has `{name}`: the study itself names something so; choose another id")
+                raise ValueError(
+                    f"sources has `{name}`: the study itself names something so; choose another id"
+                )
         _all_exist("arms", self.arms)
         if "none" not in self.arms:
             raise ValueError("arms lacks `none`, which gains are measured against")

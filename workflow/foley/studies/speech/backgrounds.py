@@ -1,10 +1,10 @@
-"""Which clips are mixed under speech: as many recordings as generated clips of every class, in training and in the test.
+"""Which clips are mixed under speech: as many recordings as generated clips of every class, in training and test.
 
 Recordings that train come from the training part of the background's split, those of the test from its test part. Of
 generated clips some serve the test alone. A generator that was trained here learnt from training recordings, so what
 the test mixes in was neither mixed into a training clip nor shown to a generator.
 
-Draws are nested: with one seed, the 5 test clips of a class and its first 10 training clips stay the same when 20 train.
+Draws are nested: with one seed, the 5 test clips of a class and its first 10 training clips stay when 20 train.
 """
 
 from __future__ import annotations

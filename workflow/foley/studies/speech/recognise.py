@@ -58,7 +58,7 @@ def recognise_speech(
     """Write what each seed's recogniser says of the test clips, clean and with each background at each ratio
     (PREDICTIONS; the variant names the condition).
 
-    In memory are the test clips, twice, and one kind of background.
+    In memory are the test clips, and one kind of background.
 
     Args:
         models: folder of the recognisers' weights.
@@ -80,15 +80,13 @@ def recognise_speech(
     torch.set_num_threads(threads)
     rows = read_speech_partition(partition, labels["split"])
     class_ids = classes_in(rows)
-    trained = dict(
-        zip(seeds, load_classifiers(models, kind, options, len(class_ids), seeds), strict=True)
-    )
+    trained = dict(zip(seeds, load_classifiers(models, kind, options, len(class_ids), seeds), strict=True))
     first = next(iter(trained.values())).trained
     rate, window = first.sample_rate_hz, first.window_samples
     tested = real_clips(TEST, audio, rows, rate, window, progress)
     assert tested is not None  # a partition without test clips is never written
     tested = fill_window(tested, window)
-    quiet = labels | {"variant": variant(recogniser, Condition())}
+    quiet = {**labels, "variant": variant(recogniser, Condition())}
     tables.write(clean, PREDICTIONS, predict(trained, tested, class_ids, quiet), provenance)
     parts: list[pa.Table] = []
     for name, mixed_in in backgrounds.items():
@@ -98,11 +96,9 @@ def recognise_speech(
                 snr_min_db=ratio, snr_max_db=ratio, silent_speech=silent_speech  # type: ignore[arg-type]
             )  # fmt: skip
             scores = _scores_in_noise(trained, tested, Background(exact, recordings, rate, names), draw_seed)
-            noisy_labels = labels | {"variant": variant(recogniser, Condition(name, ratio))}
+            noisy_labels = {**labels, "variant": variant(recogniser, Condition(name, ratio))}
             parts.append(
-                prediction_rows(
-                    scores, tested.clip_ids, tested.labels.numpy(), class_ids, noisy_labels, TEST
-                )
+                prediction_rows(scores, tested.clip_ids, tested.labels.numpy(), class_ids, noisy_labels, TEST)
             )
         log.info("%s: %d clips at %d ratios", name, len(tested), len(ratios_db))
     tables.write(noisy, PREDICTIONS, pa.concat_tables(parts), provenance)

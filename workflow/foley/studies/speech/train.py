@@ -93,7 +93,7 @@ def train_speech(
     if backgrounds is not None:
         names, recordings = read_recordings(backgrounds.table, TRAIN, backgrounds.audio, rate, progress)
         mixer = Background(mixing, recordings, rate, names)
-        changes = replace(changes, waveform=[*changes.waveform, mixer])
+        changes = Augmentations.of([*changes.waveform, *changes.feature, *changes.batch, mixer])
         heard = [names, hashlib.sha256(mixer.bank.numpy().data).hexdigest()]
     clips = real_clips(TRAIN, audio, rows, rate, changes.reach(window), progress)
     assert clips is not None  # a partition without training clips is never written
