@@ -171,8 +171,8 @@ class SpeechPlan:
         for source in self.study.sources:
             if source.generator.endswith(INTERPOLATED):
                 raise ConfigError(
-                    f"config: `speech.sources` has `{source.id}`: two interpolated clips may share a recording, so none "
-                    "can be held out for the test; name the generator itself"
+                    f"config: `speech.sources` has `{source.id}`: two interpolated clips may share a recording, so "
+                    "none can be held out for the test; name the generator itself"
                 )
             self.foundation.check_source("speech.sources", source)
         cache = Path(self.config.cache)
