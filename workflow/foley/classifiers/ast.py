@@ -13,22 +13,20 @@ authors' code.
 from __future__ import annotations
 
 import json
-import pickle
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from foley.classifiers.audio_protocol import AudioClassifier, ClipNetwork, TrainingOptions
-from foley.download.http import is_offline
+from foley.classifiers.hub_models import from_transformers, read_checkpoint, source
 from foley.encoders.kaldi_fbank import KaldiFbank
 
+NAME = "AST"
 SAMPLE_RATE_HZ = 16_000
 # Class and distillation token stand before the patches.
 EXTRA_TOKENS = 2
@@ -227,7 +225,7 @@ def empty_model(config: Mapping[str, Any]) -> Any:
     Raises:
         ImportError: transformers isn't installed.
     """
-    ASTConfig, ASTModel = _transformers("ASTConfig", "ASTModel")
+    ASTConfig, ASTModel = from_transformers("AST and SSAST", "ASTConfig", "ASTModel")
     with torch.device("meta"):
         return ASTModel(ASTConfig(**config)).eval()
 
@@ -284,32 +282,12 @@ def fit_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int])
     return torch.cat([extra, x.flatten(2).transpose(1, 2)], dim=1).contiguous()
 
 
-def _transformers(*names: str) -> list[Any]:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError("AST and SSAST need transformers: pip install 'foley[sentence]'") from error
-    return [getattr(transformers, name) for name in names]
-
-
-def _source(model: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return str(folder), {"local_files_only": True}
-    if revision is None:
-        raise ValueError(
-            f"AST model {model!r} is no folder here, and as an id of huggingface.co it needs `revision` (a commit), so "
-            "that a rerun reads the same weights"
-        )
-    return model, {"revision": revision, "local_files_only": is_offline()}
-
-
 def _front_end_of(model: str, revision: str | None) -> dict[str, float]:
     """Mean and deviation of log-mel features from the checkpoint's preprocessor config."""
-    (ASTFeatureExtractor,) = _transformers("ASTFeatureExtractor")
-    where, source = _source(model, revision)
+    (ASTFeatureExtractor,) = from_transformers(NAME, "ASTFeatureExtractor")
+    where, options = source(NAME, model, revision)
     try:
-        found, _ = ASTFeatureExtractor.get_feature_extractor_dict(where, **source)
+        found, _ = ASTFeatureExtractor.get_feature_extractor_dict(where, **options)
         front = {name: float(found[name]) for name in ("mean", "std")}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise FileNotFoundError(
@@ -326,49 +304,12 @@ def _front_end_of(model: str, revision: str | None) -> dict[str, float]:
 def _read_checkpoint(model: str, revision: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Sizes and weights of the transformer in a checkpoint; the AudioSet classes' head is left behind.
 
-    Raises:
-        FileNotFoundError: there is no such model, or it can't be fetched.
-        ValueError: it is another kind of model, or its weights are damaged, incomplete or hold more than tensors.
+    Raises: as ``read_checkpoint``.
     """
-    ASTConfig, ASTForAudioClassification = _transformers("ASTConfig", "ASTForAudioClassification")
-    where, source = _source(model, revision)
-    try:
-        kind = ASTConfig.get_config_dict(where, **source)[0].get("model_type")
-        if kind is None:
-            raise OSError("no config.json that names a model type")
-        if kind != ASTConfig.model_type:
-            raise ValueError(
-                f"AST model {model!r} is of type {kind!r}; give a checkpoint of ASTForAudioClassification, for example "
-                f"{CHECKPOINT}"
-            )
-        loaded: Any = ASTForAudioClassification.from_pretrained(
-            where, **source, dtype=torch.float32, weights_only=True, output_loading_info=True
-        )
-    except OSError as error:  # what transformers raises for all from a missing file to a missing network
-        raise FileNotFoundError(
-            f"AST model {model!r} (revision {revision or 'none'}) can't be loaded: {error}. Give a local folder with "
-            "config.json, preprocessor_config.json and model.safetensors, or a model id of huggingface.co"
-        ) from error
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"the weights of AST model {model!r} are damaged, of another size, or hold more than tensors: "
-            f"{str(error).splitlines()[0]}. Get the checkpoint again, if you can as model.safetensors"
-        ) from error
-    network, info = loaded
-    # transformers fills what a checkpoint lacks with random numbers, and leaves out what it does not know.
-    refuse_names(f"AST model {model!r}", lacking=info["missing_keys"], unknown=info["unexpected_keys"])
+    classes = from_transformers(NAME, "ASTConfig", "ASTForAudioClassification")
+    network = read_checkpoint(
+        NAME, *classes, model, revision,
+        files="config.json, preprocessor_config.json and model.safetensors", example=CHECKPOINT,
+    )  # fmt: skip
     config = {name: getattr(network.config, name) for name in _ARCHITECTURE}
     return config, network.audio_spectrogram_transformer.state_dict()
-
-
-def refuse_names(what: str, *, lacking: Any, unknown: Any) -> None:
-    """
-    Raises:
-        ValueError: weights are lacking or unknown; names them.
-    """
-    problems = [f"lacks {name}" for name in sorted(lacking)] + [
-        f"has an unknown {name}" for name in sorted(unknown)
-    ]
-    if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise ValueError(f"{what} {'; '.join(problems[:5])}{more}")

@@ -15,6 +15,8 @@ AUDIO_KINDS = {
     "log_mel_cnn": "foley.classifiers.cnn:LogMelCNN",
     "ssast": "foley.classifiers.ssast:SSAST",
     "ast": "foley.classifiers.ast:AST",
+    "bc_resnet": "foley.classifiers.bc_resnet:BCResNet",
+    "whisper": "foley.classifiers.whisper:Whisper",
 }
 
 # Classifiers of clips, from stored embeddings.

@@ -27,8 +27,8 @@ from foley.classifiers.ast import (
     TransformerOptions,
     empty_model,
     model_for,
-    refuse_names,
 )
+from foley.classifiers.hub_models import refuse_names
 from foley.encoders.weights import resolve
 
 SSAST_URL = "https://www.dropbox.com/s/ewrzpco95n9jdz6/SSAST-Base-Patch-400.pth?dl=1"
