@@ -146,6 +146,43 @@ rule recognise_speech:
         "../scripts/recognise_speech.py"
 
 
+rule pick_backgrounds:
+    """A few generated backgrounds of each class to hear."""
+    input:
+        audio=lambda wc: background_audio("real"),
+        clips=lambda wc: f"{CLIPS}/clips.parquet".format(
+            dataset=P.speech.study.background.dataset
+        ),
+        partition=lambda wc: f"{AUDIO_SPLIT}/partition.parquet".format(
+            dataset=P.speech.study.background.dataset,
+            split=P.speech.study.background.split,
+        ),
+        synthetic=lambda wc: [
+            file for source in P.speech.sources for file in background_clips(source)
+        ],
+        embeddings=[],
+    output:
+        f"{RESULTS}/speech/backgrounds/gallery.parquet",
+    log:
+        f"{RESULTS}/logs/pick_backgrounds.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000, of_input=1),
+        runtime=minutes(60),
+    params:
+        generators=lambda wc: [
+            [source, len(background_clips(source)), 0] for source in P.speech.sources
+        ],
+        per_class=P.config.report.clips_per_class,
+        max_duration_s=P.config.report.clip_seconds,
+        seed=0,
+        code=code("pick_synthetic"),
+    script:
+        "../scripts/pick_synthetic.py"
+
+
 rule compare_speech:
     """Scores of all arms in all conditions, what backgrounds gain, and what was kept apart."""
     input:

@@ -72,6 +72,18 @@ def shown_speech(dataset):
     )
 
 
+def backgrounds_gallery():
+    """A few generated backgrounds to hear."""
+    if not P.speech.datasets or not P.speech.sources:
+        return []
+    return [f"{RESULTS}/speech/backgrounds/gallery.parquet"]
+
+
+def prompt_sets():
+    """Dataset and prompt id of every set of prompts that a study uses."""
+    return list(dict.fromkeys([*P.foundation.prompt_sets, *P.speech.prompt_sets]))
+
+
 def backgrounds_drawn():
     """The table of every kind of background."""
     return expand(BACKGROUNDS, background=P.speech.backgrounds)

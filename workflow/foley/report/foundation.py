@@ -77,7 +77,7 @@ def _panel(
                 found.append(table)
     chosen = _choices(dataset, choices)
     paid = _costs(dataset, costs)
-    details = [_asked(dataset, name, *files) for (its, name), files in prompts.items() if its == dataset]
+    details = [prompts_table(name, *files) for (its, name), files in prompts.items() if its == dataset]
     return Panel(
         FOUNDATION, dataset, (), marked_up(figures),
         tuple(found + [t for t in (chosen, paid) if t.rows]), tuple(t for t in details if t.rows),
@@ -245,7 +245,8 @@ def _costs(dataset: str, costs: Sequence[Path]) -> ValueTable:
     return ValueTable("What the clips cost", columns, (), tuple(rows))
 
 
-def _asked(dataset: str, name: str, prompts: Path, rejected: Path) -> ValueTable:
+def prompts_table(name: str, prompts: Path, rejected: Path) -> ValueTable:
+    """What a set of prompts says, and what was refused."""
     table = tables.read(prompts, PROMPTS)
     refused = tables.read(rejected, REJECTED_PROMPTS)
     lines = [(r["label"], _short(r["text"]), "used") for r in table.to_pylist()]
