@@ -21,7 +21,7 @@ from foley.datasets.emodb import EmoDB
 from foley.datasets.gtzan import GTZAN, GTZANOptions
 from foley.datasets.iemocap import IEMOCAP, IEMOCAPOptions
 from foley.datasets.ingest import IngestOptions, ingest_shard
-from foley.datasets.protocol import DatasetKind, RawClip
+from foley.datasets.protocol import DatasetKind, RawClass, RawClip
 from foley.datasets.ravdess import FOLD_OF_ACTOR, FOLDS, RAVDESS, RAVDESSOptions
 from foley.datasets.speech_commands import (
     CORE_WORDS,
@@ -137,6 +137,8 @@ def test_class_table(built: dict[str, Tree], name: str) -> None:
     table = read_class_table(speech.RESOURCES / "classes" / f"{name}.yaml")
     classes = KINDS[name]().classes(built[name].root)
     assert classes is not None
+    if name == "speech_commands":  # its table has the two classes of the task with twelve, too
+        classes = [*classes, RawClass(35, "unknown"), RawClass(36, "silence")]
     assert [(info.class_id, info.label) for info in table.classes] == [
         (item.class_id, item.label) for item in classes
     ]
@@ -596,6 +598,71 @@ def test_speech_commands_words(built: dict[str, Tree]) -> None:
         parse_options(SpeechCommandsOptions, {"words": ["yess"]}, "options")
     with pytest.raises(ConfigError, match="words is empty"):
         parse_options(SpeechCommandsOptions, {"words": []}, "options")
+
+
+def twelve(**options: Any) -> SpeechCommands:
+    return SpeechCommands(parse_options(SpeechCommandsOptions, {"classes": 12, **options}, "options"))
+
+
+def test_speech_commands_with_twelve_classes(built: dict[str, Tree]) -> None:
+    root = built["speech_commands"].root
+    kind = twelve(unknown_percent=50, silence_percent=30)
+    clips = scan(kind, root)
+    assert Counter((clip.label, clip.split) for clip in clips.values()) == Counter(
+        {(word, split): 1 for word in CORE_WORDS for split in ("train", "validation", "test")}
+        | {("unknown", split): 5 for split in ("train", "validation", "test")}
+        | {("silence", split): 3 for split in ("train", "validation", "test")}
+    )
+    numbers = {item.label: item.class_id for item in kind.classes(root)}
+    assert {clip.label: clip.class_id for clip in clips.values()} == numbers
+    assert (numbers["unknown"], numbers["silence"]) == (35, 36)
+    assert {word: numbers[word] for word in CORE_WORDS} == {w: WORDS.index(w) for w in CORE_WORDS}
+    recordings: dict[str, set[str]] = {}
+    for clip in clips.values():
+        if clip.label == "unknown":
+            word = clip.source.partition("/")[0]
+            assert word in WORDS and word not in CORE_WORDS and clip.clip_id.startswith(f"{word}/")
+        if clip.label == "silence":
+            assert clip.start_s is not None and clip.end_s == clip.start_s + 1 <= 2
+            assert (root / clip.source).is_file() and clip.speaker_id is None
+            recordings.setdefault(clip.split or "", set()).add(clip.recording_id)
+    # No recording of noise is on both sides of a split.
+    assert sum(map(len, recordings.values())) == len(set.union(*recordings.values())) == 4
+    # Drawn by seed, and rounded up.
+    assert scan(twelve(unknown_percent=50, silence_percent=30), root) == clips
+    other = scan(twelve(unknown_percent=50, silence_percent=30, seed=1), root)
+    assert {c for c in other if other[c].label == "unknown"} != {
+        c for c in clips if clips[c].label == "unknown"
+    }
+    few = Counter(clip.label for clip in scan(twelve(), root).values())
+    assert few["unknown"] == few["silence"] == 3 and twelve().published_clips is None
+    none = {item.label for item in twelve(unknown_percent=0, silence_percent=0).classes(root)}
+    assert none == set(CORE_WORDS)
+    assert {clip.label for clip in scan(twelve(unknown_percent=0, silence_percent=0), root).values()} == none
+
+
+def test_speech_commands_twelve_classes_need_noise_and_words(copy_of: Callable[[str], Path]) -> None:
+    with pytest.raises(ConfigError, match="exclude each other"):
+        twelve(words=["yes"])
+    with pytest.raises(ConfigError, match="must not be negative"):
+        twelve(silence_percent=-1)
+    root = copy_of("speech_commands")
+    (root / "_background_noise_" / "white_noise.wav").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r"white_noise\.wav can't be read as audio"):
+        twelve().scan(root)
+    shutil.rmtree(root / "_background_noise_")
+    with pytest.raises(
+        FileNotFoundError, match=r"_background_noise_ has 0: unpack .* or set `silence_percent: 0`"
+    ):
+        twelve().check(root)
+    for word in set(WORDS) - set(CORE_WORDS):
+        shutil.rmtree(root / word)
+    for name in ("validation_list.txt", "testing_list.txt"):
+        lines = (root / name).read_text().splitlines()
+        kept = [line for line in lines if line.partition("/")[0] in CORE_WORDS]
+        (root / name).write_text("\n".join(kept))
+    with pytest.raises(FileNotFoundError, match="has none of them: unpack"):
+        twelve(silence_percent=0).scan(root)
 
 
 def test_speech_commands_lists_come_before_the_rule(copy_of: Callable[[str], Path]) -> None:

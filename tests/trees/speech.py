@@ -290,7 +290,7 @@ SPEAKERS = {"train": "00b01445", "validation": "8b775397", "test": "2aa787cf"}
 def build_speech_commands(folder: Path) -> Tree:
     """Speech Commands v2: each of the 35 words once by a speaker of each split, with the lists and the noise."""
     root, served = folder / "tree", folder / "served"
-    words = labels_of("speech_commands")
+    words = labels_of("speech_commands")[:35]  # the rest are the two classes of the task with twelve
     listed: dict[str, list[str]] = {split: [] for split in SPEAKERS}
     seed = 0
     for word in words:
@@ -299,7 +299,9 @@ def build_speech_commands(folder: Path) -> Tree:
             write_wav(root / name, tone(seed))
             listed[split].append(f"{name}\n")
             seed += 1
-    write_wav(root / "_background_noise_" / "white_noise.wav", tone(seed, 2.0))
+    for name in ("white_noise", "pink_noise", "running_tap", "exercise_bike"):
+        write_wav(root / "_background_noise_" / f"{name}.wav", tone(seed, 2.0))
+        seed += 1
     write_text(root / "_background_noise_" / "README.md", "Noise.\n")
     write_text(root / "validation_list.txt", "".join(listed["validation"]))
     write_text(root / "testing_list.txt", "".join(listed["test"]))

@@ -17,4 +17,5 @@ KINDS = {
     "tau2019": "foley.datasets.tau2019:TAU2019",
     "ucf101": "foley.datasets.ucf101:UCF101",
     "urbansound8k": "foley.datasets.urbansound8k:UrbanSound8K",
+    "voicebox": "foley.datasets.voicebox:Voicebox",
 }

@@ -5,17 +5,23 @@ Warden, "Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition", 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
+import math
+import random
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from foley.datasets.metadata import known_class
 from foley.datasets.protocol import AUDIO_SUFFIXES, DatasetKind, RawClass, RawClip, audio_files
 from foley.download.sources import RemoteFile, Source
 from foley.options import did_you_mean
+from foley.runtime.seeds import derive
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +35,10 @@ WORDS = (
 # The words of the task with twelve classes; its other two are all other words and silence.
 CORE_WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 NOISE = "_background_noise_"
+# Its two other classes, numbered after the words; a silence is as long as a word's clip.
+UNKNOWN, SILENCE = "unknown", "silence"
+SILENCE_S = 1.0
+SPLITS = ("train", "validation", "test")
 NAME = re.compile(r"(?P<speaker>[^_]+)_nohash_\d+")
 LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 
@@ -40,9 +50,18 @@ TEST_PERCENT = 10
 
 @dataclass(frozen=True)
 class SpeechCommandsOptions:
-    """words: only these of the 35, for example the ten of `CORE_WORDS`; None takes all. Class numbers stay the same."""
+    """words: only these of the 35, for example the ten of `CORE_WORDS`; None takes all. Class numbers stay the same.
+
+    classes: 35 words, or the task with 12: the ten words of `CORE_WORDS`, `unknown` (drawn from the other 25) and
+    `silence` (stretches of `_background_noise_`). unknown_percent, silence_percent: of the ten words' clips in a
+    split; seed: of the draw.
+    """
 
     words: tuple[str, ...] | None = None
+    classes: Literal[35, 12] = 35
+    unknown_percent: float = 10.0
+    silence_percent: float = 10.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for word in self.words or ():
@@ -50,6 +69,10 @@ class SpeechCommandsOptions:
                 raise ValueError(f"words: {word!r} is not one of the 35; {did_you_mean(word, WORDS)}")
         if self.words is not None and not self.words:
             raise ValueError("words is empty; name at least one word, or leave it out for all 35")
+        if self.words is not None and self.classes == 12:
+            raise ValueError("words and `classes: 12` exclude each other: that task has its own ten words")
+        if min(self.unknown_percent, self.silence_percent) < 0:
+            raise ValueError("unknown_percent and silence_percent must not be negative")
 
 
 class SpeechCommands(DatasetKind):
@@ -57,6 +80,10 @@ class SpeechCommands(DatasetKind):
 
     Where the lists are missing, the official hashing rule (`which_set`) stands in for them. What lies in
     `_background_noise_` is no word and is left out.
+
+    `classes: 12` is the task of the paper and of TensorFlow's example: in each split, as many clips of other words and
+    of silence as the options say (10 % each, rounded up). Which they are follows from the seed. Every recording of
+    noise gives silence to one split only, where the example cuts the silences of all splits from the same recordings.
     """
 
     title = "Speech Commands v2"
@@ -71,7 +98,7 @@ class SpeechCommands(DatasetKind):
 
     def __init__(self, options: SpeechCommandsOptions | None = None) -> None:
         super().__init__(options)
-        if self.options.words is not None:
+        if self.options.words is not None or self.options.classes == 12:
             self.published_clips = None  # type: ignore[misc, assignment]  # of this instance, not of the class
 
     def sources(self) -> tuple[Source, ...]:
@@ -97,7 +124,20 @@ class SpeechCommands(DatasetKind):
                 "speech_commands_v0.02.tar.gz again, or remove both to split by the official hashing rule"
             )
 
+        if self.options.classes == 12 and self.options.silence_percent:
+            found = len(audio_files(root / NOISE)) if (root / NOISE).is_dir() else 0
+            if found < len(SPLITS):
+                raise FileNotFoundError(
+                    f"`classes: 12` cuts silence for {len(SPLITS)} splits from as many recordings at least, and "
+                    f"{root / NOISE} has {found}: unpack speech_commands_v0.02.tar.gz again (it has six), or set "
+                    "`silence_percent: 0`"
+                )
+
     def classes(self, root: Path) -> list[RawClass]:
+        if self.options.classes == 12:
+            labels = (*CORE_WORDS, *(UNKNOWN,) * (self.options.unknown_percent > 0))
+            labels = (*labels, *(SILENCE,) * (self.options.silence_percent > 0))
+            return sorted((RawClass(_class_id(label), label) for label in labels), key=lambda c: c.class_id)
         return [
             RawClass(number, word)
             for number, word in enumerate(WORDS)
@@ -114,6 +154,8 @@ class SpeechCommands(DatasetKind):
             if folder.name.startswith("."):
                 continue
             if folder.name == NOISE:
+                if self.options.classes == 12:
+                    continue
                 log.info("%s: %d recordings of noise are no words, left out", NOISE, len(audio_files(folder)))
                 continue
             known_class(folder.name, WORDS, str(folder))
@@ -147,7 +189,70 @@ class SpeechCommands(DatasetKind):
                     split=listed.get(clip_id, "train") if listed else which_set(path.name),
                 )
             )
-        return clips
+        return clips if self.options.classes == 35 else self._twelve(root, clips)
+
+    def _twelve(self, root: Path, clips: list[RawClip]) -> list[RawClip]:
+        """The ten words, and in each split the drawn others and silences."""
+        o = self.options
+        core = [clip for clip in clips if clip.label in CORE_WORDS]
+        others = [clip for clip in clips if clip.label not in CORE_WORDS]
+        counts = Counter(clip.split for clip in core)
+        if o.unknown_percent and not others:
+            raise FileNotFoundError(
+                f"`classes: 12` draws `{UNKNOWN}` from the other 25 words, and {root} has none of them: unpack "
+                "speech_commands_v0.02.tar.gz into it, or set `unknown_percent: 0`"
+            )
+        # Ordered by what hangs on the clip alone, so that a clip more changes little.
+        others.sort(key=lambda clip: derive(o.seed, "speech_commands", UNKNOWN, clip.clip_id))
+        found = core
+        for split in SPLITS:
+            own = [clip for clip in others if clip.split == split]
+            wanted = math.ceil(counts[split] * o.unknown_percent / 100)
+            found += [
+                dataclasses.replace(clip, label=UNKNOWN, class_id=_class_id(UNKNOWN)) for clip in own[:wanted]
+            ]
+        if o.silence_percent:
+            found += self._silences(root, counts)
+        return sorted(found, key=lambda clip: clip.clip_id)
+
+    def _silences(self, root: Path, counts: Mapping[str | None, int]) -> Iterator[RawClip]:
+        """Stretches of the recordings of noise, each of which belongs to one split."""
+        # Only where silence is cut: whoever plans a run reads this module too.
+        import soundfile
+
+        o = self.options
+        recordings = sorted(
+            audio_files(root / NOISE), key=lambda p: derive(o.seed, "speech_commands", NOISE, p.name)
+        )
+        for number, split in enumerate(SPLITS):
+            own = recordings[number :: len(SPLITS)]
+            latest = {}
+            for path in own:
+                try:
+                    duration_s = soundfile.info(path).duration
+                except (soundfile.LibsndfileError, OSError) as error:
+                    raise ValueError(
+                        f"{path} can't be read as audio: {error}; unpack the archive again"
+                    ) from error
+                latest[path] = max(0.0, duration_s - SILENCE_S)
+            stream = random.Random(derive(o.seed, "speech_commands", SILENCE, split))
+            for take in range(math.ceil(counts[split] * o.silence_percent / 100)):
+                path = own[take % len(own)]
+                start_s = round(stream.uniform(0, latest[path]), 3)
+                yield RawClip(
+                    clip_id=f"{SILENCE}/{split}-{take:04d}",
+                    source=path.relative_to(root).as_posix(),
+                    label=SILENCE,
+                    class_id=_class_id(SILENCE),
+                    recording_id=f"{NOISE}/{path.stem}",
+                    split=split,
+                    start_s=start_s,
+                    end_s=start_s + SILENCE_S,
+                )
+
+
+def _class_id(label: str) -> int:
+    return (*WORDS, UNKNOWN, SILENCE).index(label)
 
 
 def which_set(name: str) -> str:
