@@ -11,11 +11,11 @@ from foley import tables
 from foley.report.comparison_figures import Curve, CurvePanel, learning_curves_svgs
 from foley.report.foundation import prompts_table
 from foley.report.scores import REFERENCES, Score, ScoreBook, System
-from foley.report.sections import Panel, Section, marked_up, near, place
+from foley.report.sections import Panel, Section, marked_up, near
 from foley.report.study_words import SPEECH
 from foley.report.values import Cell, PValue, Row, ValueTable, interval_text, percent, points, where
 from foley.report.who_wins import pair_of
-from foley.studies.speech.names import NONE, REAL, Condition, parse_variant, variant
+from foley.studies.speech.names import CLASSIC, NONE, REAL, Condition, parse_variant, variant
 from foley.tables.speech import BACKGROUNDS, KEPT_APART
 
 # What curves are drawn of: metric, and its name on the page.
@@ -63,7 +63,9 @@ class _Panel:
     def __init__(self, book: ScoreBook, dataset: str, labels: Mapping[int, str]) -> None:
         self.book, self.dataset, self.labels = book, dataset, labels
         systems = [s for s in book.systems(SPEECH, dataset, ["accuracy"]) if s.method not in REFERENCES]
-        self.arms = list(dict.fromkeys(system.method for system in systems))
+        arms = dict.fromkeys(system.method for system in systems)
+        own = (NONE, REAL, CLASSIC)
+        self.arms = [*(arm for arm in own if arm in arms), *(arm for arm in arms if arm not in own)]
         known = [parse_variant(system.variant) for system in systems]
         self.recognisers = sorted({recogniser for recogniser, _ in known})
         mixed = {condition.background for _, condition in known} - {None}
@@ -144,8 +146,9 @@ class _Panel:
                     ]
                     if at:
                         curves.append(Curve(arm, colours.get(arm, len(colours)), tuple(at)))
-                name = f"{shown} in {_heard(background)}, {recogniser}"
-                title = place(self.book, SPEECH, self.dataset, name, split)
+                parts = [f"{shown} in {_heard(background)}"]
+                parts += [recogniser] if len(self.recognisers) > 1 else []
+                title = near(", ".join(parts), split, self.splits)
                 # Chance in a grey that no arm has.
                 lines = (("chance", 7, chance.value),) if chance is not None else ()
                 panels.append(CurvePanel(title, tuple(curves), lines))
