@@ -24,6 +24,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompts,prompted,dev]'
+	@# The peer of a benchmark, which asks for an older soxr; what it imports is in the extra `dev`.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps audiomentations
 	@$(BIN)/python workflow/fix_torchaudio.py
 	@touch $@
 

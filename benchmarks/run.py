@@ -13,12 +13,22 @@ from pathlib import Path
 from measure import REPOSITORY, Table, cores
 
 # In order; the last only when asked for.
-NAMES = ("frontend", "ingest_datasets", "seeds", "diffusion", "diverse", "ingest_memory", "noop", "dag")
+NAMES = (
+    "frontend",
+    "augment",
+    "ingest_datasets",
+    "seeds",
+    "diffusion",
+    "diverse",
+    "ingest_memory",
+    "noop",
+    "dag",
+)
 ON_DEMAND = ("demo",)
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 PACKAGES = (
     "torch", "diffusers", "numpy", "scipy", "scikit-learn", "soundfile", "soxr", "librosa", "pyarrow", "datasets",
-    "snakemake",
+    "audiomentations", "snakemake",
 )  # fmt: skip
 
 

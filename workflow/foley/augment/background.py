@@ -32,6 +32,8 @@ ATTEMPTS = 8
 LULL_DB = 20.0
 # Peak of what counts as silence, of full scale: 16 dB below the smallest step of 24 bits.
 SILENCE = 2e-8
+# Squares that are added up in float32 before float64 takes over.
+SUM_SAMPLES = 512
 # Clips or recordings that an error names.
 NAMED = 8
 
@@ -157,7 +159,7 @@ class Background:
         if len(waveforms) != len(draws):
             raise ValueError(f"{len(waveforms)} clips, but draws for {len(draws)}")
         device, samples = waveforms.device, waveforms.shape[1]
-        active = active_samples(waveforms, o.frame_samples, o.active_range_db)
+        active = _active_frames(waveforms, o.frame_samples, o.active_range_db)
         heard = active.any(dim=1).cpu()
         if o.silent_speech == "refuse" and not bool(heard.all()):
             silent = [draws.clip_ids[row] for row in (~heard).nonzero().squeeze(1).tolist()]
@@ -175,8 +177,8 @@ class Background:
         everyone = len(rows) == count
         at = rows.to(device)
         speech, own = (waveforms, active) if everyone else (waveforms[at], active[at])
-        background = self._under(own, which, starts, samples)
-        mixed = mix_background(speech, background, snr_db.to(device), own)
+        background, noise = self._under(own, which, starts, samples)
+        mixed = _mix(speech, background, noise, snr_db.to(device), own, o.frame_samples)
         if everyone:
             return mixed
         out = Mixed(
@@ -197,29 +199,27 @@ class Background:
         snr_db = o.snr_min_db + (o.snr_max_db - o.snr_min_db) * u[:, 1]
         return rows, snr_db, (u[:, 2] * len(self.lengths)).long(), u[:, 3:]
 
-    def _under(self, active: Tensor, which: Tensor, starts: Tensor, samples: int) -> Tensor:
-        """A background [R, T] for each clip that is not silent where its speech is ``active`` [R, T]."""
-        device = active.device
+    def _under(self, active: Tensor, which: Tensor, starts: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+        """A background [R, T] for each clip that is not silent in the frames where its speech is ``active`` [R, F], and
+        its energy there [R]."""
+        device, frame = active.device, self.options.frame_samples
         enough = (self.levels[which] * 10 ** (-LULL_DB / 10)).to(device)
-        count = active.sum(dim=1)
-        background = torch.empty(active.shape, dtype=self.bank.dtype, device=device)
-        left = torch.arange(len(which))
-        for attempt in range(ATTEMPTS):
-            found = self.cut(which[left], starts[left, attempt], samples, device)
-            at = left.to(device)
-            everyone = len(left) == len(which)
-            mask = active if everyone else active[at]
-            power = _energy(found, mask) / count[at]
-            if everyone:
-                background = found
-            else:
-                background[at] = found
-            left = left[(power < enough[at]).cpu()]
+        enough = enough * (active * _frame_lengths(samples, frame, device)).sum(dim=1)
+        background = self.cut(which, starts[:, 0], samples, device)
+        energy = _energy(background, active, frame)
+        left = (energy < enough).nonzero().squeeze(1)
+        for attempt in range(1, ATTEMPTS):
             if not len(left):
-                return background
+                return background, energy
+            here = left.cpu()
+            background[left] = self.cut(which[here], starts[here, attempt], samples, device)
+            energy[left] = _energy(background[left], active[left], frame)
+            left = left[energy[left] < enough[left]]
         for row in left.tolist():
-            background[row] = self._loudest_under(int(which[row]), active[row])
-        return background
+            spoken = active[row].repeat_interleave(frame)[:samples]
+            background[row] = self._loudest_under(int(which[row]), spoken)
+            energy[row] = _energy(background[row : row + 1], active[row : row + 1], frame)[0]
+        return background, energy
 
     def _loudest_under(self, number: int, active: Tensor) -> Tensor:
         """The recording, repeated, with its loudest sample in the middle of the active ones."""
@@ -274,7 +274,15 @@ def mix_background(speech: Tensor, background: Tensor, snr_db: Tensor, active: T
     Raises:
         ValueError: speech or background of some row is silent over all active samples, or none is active.
     """
-    signal, noise = _energy(speech, active), _energy(background, active)
+    return _mix(speech, background.clone(), _energy(background, active, 1), snr_db, active, 1)
+
+
+def _mix(
+    speech: Tensor, background: Tensor, noise: Tensor, snr_db: Tensor, active: Tensor, frame_samples: int
+) -> Mixed:
+    """As ``mix_background``, with the background's energy ``noise`` [B] in the ``active`` frames [B, F] of
+    ``frame_samples``; ``background`` is overwritten."""
+    signal = _energy(speech, active, frame_samples)
     possible = (signal > 0) & (noise > SILENCE**2)
     if not bool(possible.all()):
         rows = (~possible).nonzero().squeeze(1).tolist()
@@ -283,37 +291,60 @@ def mix_background(speech: Tensor, background: Tensor, snr_db: Tensor, active: T
             "speech, so they have no ratio; leave such clips out"
         )
     wanted = 10 ** (snr_db.double() / 10)
-    gain = (signal / (noise * wanted)).sqrt().unsqueeze(1)
-    added = background * gain.to(background.dtype)
-    peak = _peak(speech + added).clamp(min=1.0).unsqueeze(1)
-    part, added = speech / peak, added / peak
-    measured = 10 * (_energy(part, active) / _energy(added, active)).log10()
-    # By rounding, two parts may reach full scale and a last digit more.
-    return Mixed((part + added).clamp_(-1, 1), measured.to(speech.dtype), 1 / peak.squeeze(1))
+    gain = (signal / (noise * wanted)).sqrt().to(background.dtype)
+    added = background.mul_(gain.unsqueeze(1))
+    out = speech + added
+    peak = torch.maximum(out.amax(dim=1), -out.amin(dim=1)).clamp(min=1.0)
+    noise = _energy(added, active, frame_samples)
+    over = (peak > 1).nonzero().squeeze(1)
+    if len(over):
+        scale = peak[over].unsqueeze(1)
+        parts = speech[over] / scale, added[over] / scale
+        # By rounding, two parts may reach full scale and a last digit more.
+        out[over] = (parts[0] + parts[1]).clamp_(-1, 1)
+        signal[over], noise[over] = (_energy(part, active[over], frame_samples) for part in parts)
+    return Mixed(out, (10 * (signal / noise).log10()).to(speech.dtype), 1 / peak)
 
 
 def active_samples(waveforms: Tensor, frame_samples: int, range_db: float) -> Tensor:
     """Where clips are active: [B, T] -> bool [B, T]; nowhere in a silent one."""
-    batch, samples = waveforms.shape
+    active = _active_frames(waveforms, frame_samples, range_db)
+    return active.repeat_interleave(frame_samples, dim=1)[:, : waveforms.shape[1]]
+
+
+def _active_frames(waveforms: Tensor, frame_samples: int, range_db: float) -> Tensor:
+    """Frames in which clips are active: [B, T] -> bool [B, F]; the last frame may be shorter."""
+    lengths = _frame_lengths(waveforms.shape[1], frame_samples, waveforms.device)
+    power = _frame_energies(waveforms, frame_samples) / lengths
+    return (power >= power.amax(1, keepdim=True) * 10 ** (-range_db / 10)) & (power > 0)
+
+
+def _frame_lengths(samples: int, frame_samples: int, device: torch.device) -> Tensor:
+    """[F]."""
     frames = -(-samples // frame_samples)
-    padded = torch.nn.functional.pad(waveforms.square(), (0, frames * frame_samples - samples))
-    energy = padded.view(batch, frames, frame_samples).sum(2)
-    lengths = torch.full((frames,), frame_samples, device=waveforms.device)
+    lengths = torch.full((frames,), frame_samples, device=device)
     lengths[-1] = samples - (frames - 1) * frame_samples
-    power = energy / lengths
-    active = (power >= power.amax(1, keepdim=True) * 10 ** (-range_db / 10)) & (power > 0)
-    return active.repeat_interleave(frame_samples, dim=1)[:, :samples]
+    return lengths
 
 
-def _energy(waveforms: Tensor, mask: Tensor) -> Tensor:
-    """Sum of squares [B] float64 of the masked samples."""
-    return torch.linalg.vector_norm(waveforms * mask, dim=1, dtype=torch.float64).square()
+def _frame_energies(waveforms: Tensor, frame_samples: int) -> Tensor:
+    """Sum of squares of each frame: [B, T] -> [B, F] float64."""
+    whole = waveforms.shape[1] // frame_samples
+    parts = [
+        torch.linalg.vector_norm(
+            waveforms[:, : whole * frame_samples].unflatten(1, (whole, frame_samples)), dim=2
+        )
+    ]
+    if waveforms.shape[1] > whole * frame_samples:
+        parts.append(torch.linalg.vector_norm(waveforms[:, whole * frame_samples :], dim=1, keepdim=True))
+    return torch.cat(parts, dim=1).double().square()
 
 
-def _peak(waveforms: Tensor) -> Tensor:
-    """Largest magnitude [B]."""
-    low, high = waveforms.aminmax(dim=1)
-    return torch.maximum(-low, high)
+def _energy(waveforms: Tensor, mask: Tensor, frame_samples: int) -> Tensor:
+    """Sum of squares [B] float64 of the masked frames; of samples where a frame has one."""
+    if frame_samples == 1:
+        return _frame_energies(torch.where(mask, waveforms, 0.0), SUM_SAMPLES).sum(dim=1)
+    return (_frame_energies(waveforms, frame_samples) * mask).sum(dim=1)
 
 
 def _seam(recording: Tensor, samples: int) -> Tensor:
@@ -326,8 +357,9 @@ def _seam(recording: Tensor, samples: int) -> Tensor:
 
 def _active_level(recording: Tensor, frame_samples: int, range_db: float) -> float:
     """Mean power over active frames."""
-    active = active_samples(recording.unsqueeze(0), frame_samples, range_db)
-    return float(_energy(recording.unsqueeze(0), active) / active.sum())
+    clip = recording.unsqueeze(0)
+    active = active_samples(clip, frame_samples, range_db)
+    return float(_energy(clip, active, 1) / active.sum())
 
 
 def _check_recording(name: str, recording: Tensor) -> None:

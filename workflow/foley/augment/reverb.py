@@ -171,14 +171,17 @@ def stochastic_response(noise: Tensor, rt60_s: Tensor, drr_db: Tensor, sample_ra
     The direct sound is 1 and first; the tail begins ``DIRECT_S`` later, falls by 60 dB in the reverberation time,
     where it ends, and has the energy that the ratio says.
     """
-    time = torch.arange(noise.shape[1], dtype=torch.float64) / sample_rate_hz
-    rt60_s = rt60_s.double().unsqueeze(1)
-    decay = 10 ** (-3 * time / rt60_s) * ((time >= DIRECT_S) & (time <= rt60_s))
-    tail = noise.double() * decay
-    energy = tail.square().sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
-    response = tail * (10 ** (-drr_db.double().unsqueeze(1) / 10) / energy).sqrt()
+    samples = noise.shape[1]
+    first = math.ceil(DIRECT_S * sample_rate_hz)
+    number = torch.arange(samples, device=noise.device)
+    ends = (rt60_s.double() * sample_rate_hz).unsqueeze(1)
+    rate = (-3 * math.log(10) / ends).to(noise.dtype)
+    response = (rate * number).exp_().mul_(noise).masked_fill_(number > ends, 0.0)
+    response[:, :first] = 0.0
+    norm = torch.linalg.vector_norm(response, dim=1, keepdim=True).clamp(min=torch.finfo(noise.dtype).tiny)
+    response.mul_(10 ** (-drr_db.to(noise.dtype).unsqueeze(1) / 20) / norm)
     response[:, 0] = 1.0
-    return response.to(noise.dtype)
+    return response
 
 
 def draw_room(options: ReverbOptions, number: int) -> Tensor:
