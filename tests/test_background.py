@@ -204,7 +204,6 @@ def test_a_lull_of_the_recording_is_passed_over() -> None:
     # Half of it is 60 dB below the rest; in the few rows whose starts all lie there the loudest part is taken.
     recording = normal(16_000, seed=5)
     recording[:8_000] *= 1e-3
-    speech = 0.1 * normal(64, 1000)
     changes = Background(BackgroundOptions(frame_samples=100), [recording], RATE)
     _, _, which, starts = changes._draw(draws(64))
     rows, _ = changes._under(torch.ones(64, 10, dtype=torch.bool), which, starts, 1000)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from torch.nn import functional
 
 from foley.augment.background import Background, BackgroundOptions
 from foley.augment.protocol import Augmentations
-from foley.classifiers.audio_protocol import LabelledClips
 from foley.classifiers.bc_resnet import (
     SUB_BANDS,
     BCResNet,
@@ -23,23 +21,10 @@ from foley.classifiers.bc_resnet import (
     SubSpectralNorm,
 )
 from foley.training.checkpoint import Checkpoint
+from toy_clips import toy_clips
 
 RATE = 16_000
 TINY = {"steps": 80, "batch_size": 12, "validate_every_steps": 20, "window_s": 0.24, "learning_rate": 1e-2}
-
-
-def clips(count: int, seed: int = 0, samples: int = 4000) -> LabelledClips:
-    """Low tones, high tones and hiss, with an onset somewhere."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(count) % 3
-    time = np.arange(samples) / RATE
-    low = np.sin(2 * np.pi * generator.uniform(150, 300, (count, 1)) * time)
-    high = np.sin(2 * np.pi * generator.uniform(3000, 6000, (count, 1)) * time)
-    kinds = np.stack([low, high, generator.normal(size=(count, samples))])[labels, np.arange(count)]
-    kinds *= time > generator.uniform(0, 0.1, (count, 1))
-    waveforms = 0.2 * kinds + 0.001 * generator.normal(size=kinds.shape)
-    ids = [f"{seed}-{number}" for number in range(count)]
-    return LabelledClips(torch.from_numpy(waveforms.astype(np.float32)), torch.from_numpy(labels), ids, RATE)
 
 
 @pytest.mark.parametrize(("tau", "thousands"), [(1, 9.2), (2, 27.3), (3, 54.2), (6, 188), (8, 321)])
@@ -90,9 +75,11 @@ def test_it_learns_saves_and_loads(tmp_path: Path) -> None:
     classifier = BCResNet(BCResNetOptions(**TINY), 3, 0)
     noise = list(torch.randn(2, 5000, generator=torch.Generator().manual_seed(1)))
     changes = Augmentations.of([Background(BackgroundOptions(probability=0.5), noise, RATE)])
-    history = classifier.fit(clips(60), augmentations=changes, validation=clips(12, 1))
+    history = classifier.fit(
+        toy_clips(60, samples=4000), augmentations=changes, validation=toy_clips(12, 1, 4000)
+    )
     assert len(history.rows) == 4 * 3
-    test = clips(60, 2)
+    test = toy_clips(60, 2, 4000)
     scores = classifier.score(test.waveforms, RATE)
     assert (scores.argmax(1) == test.labels).float().mean() > 0.85  # chance is a third
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(60))
@@ -114,7 +101,7 @@ def test_an_interrupted_training_ends_alike(tmp_path: Path) -> None:
         return classifier.trained.state_dict()
 
     whole = BCResNet(options, 3, 0)
-    whole.fit(clips(20), augmentations=changes)
+    whole.fit(toy_clips(20, samples=4000), augmentations=changes)
     part = BCResNet(options, 3, 0)
     checkpoint = Checkpoint(tmp_path / "run", "key")
 
@@ -133,9 +120,9 @@ def test_an_interrupted_training_ends_alike(tmp_path: Path) -> None:
 
     with pytest.raises(Stop):
         failing = Augmentations.of([Failing(None, noise, RATE)])
-        part.fit(clips(20), augmentations=failing, checkpoint=checkpoint)
+        part.fit(toy_clips(20, samples=4000), augmentations=failing, checkpoint=checkpoint)
     part = BCResNet(options, 3, 0)
-    part.fit(clips(20), augmentations=changes, checkpoint=checkpoint)
+    part.fit(toy_clips(20, samples=4000), augmentations=changes, checkpoint=checkpoint)
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(part)[name]), name
 

@@ -628,6 +628,7 @@ def test_speech_commands_with_twelve_classes(built: dict[str, Tree]) -> None:
             recordings.setdefault(clip.split or "", set()).add(clip.recording_id)
     # No recording of noise is on both sides of a split.
     assert sum(map(len, recordings.values())) == len(set.union(*recordings.values())) == 4
+    assert ("recording", "split") in kind.claims and ("recording", "split") not in SpeechCommands().claims
     # Drawn by seed, and rounded up.
     assert scan(twelve(unknown_percent=50, silence_percent=30), root) == clips
     other = scan(twelve(unknown_percent=50, silence_percent=30, seed=1), root)

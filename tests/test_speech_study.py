@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,12 @@ from foley.augment.protocol import Augmentations
 from foley.augment.reverb import Reverb, ReverbOptions
 from foley.classifiers.audio_protocol import LabelledClips
 from foley.classifiers.cnn import SmallCNN, SmallCNNOptions
+from foley.options import ConfigError
+from foley.plan import Plan
+from foley.report.scores import ScoreBook
+from foley.report.speech import SpeechTables, speech
+from foley.report.values import points
+from foley.report.verdict import verdicts
 from foley.studies.audio.compare_arms import System
 from foley.studies.audio.splits import TEST, TRAIN, VALIDATION
 from foley.studies.speech.backgrounds import (
@@ -50,6 +57,7 @@ OPTIONS = SmallCNNOptions(
     n_mels=16, channels=(4, 6), kernel=3, hidden=8,
 )  # fmt: skip
 FOLDS = ("fold1", "fold2")
+RESOURCES = Path(__file__).resolve().parents[1] / "resources"
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +117,84 @@ def test_a_variant_says_recogniser_and_condition(condition: Condition) -> None:
 def test_other_variants_are_none_of_the_study() -> None:
     with pytest.raises(ValueError, match="no variant of the study"):
         parse_variant("cnn/real=10%")
+
+
+# Settings
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A config of the study that can be built."""
+    root = tmp_path_factory.mktemp("settings")
+    for name in ("words/go/0a_nohash_0.wav", "clips/rain/1.wav"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+    return {
+        "cache": str(root / "cache"),
+        "datasets": {
+            "words": {"kind": "speech_commands", "path": str(root / "words")},
+            "mine": {"folder": str(root / "clips")},
+        },
+        "prompts": {"label": {"kind": "label"}},
+        "audio_generators": {
+            "own": {"kind": "mel_diffusion", "clips_per_class": 5}, "noise": {"kind": "noise", "clips_per_class": 5},
+        },
+        "audio_classifiers": {"small": {"kind": "small_cnn"}},
+        "speech": {
+            "datasets": ["words"], "splits": ["official"], "recognisers": ["small"],
+            "background": {"dataset": "mine", "clips_per_class": 4, "test_clips_per_class": 1},
+            "sources": [{"generator": "own"}, {"generator": "noise", "prompts": "label"}],
+            "augmentations": [{"kind": "reverb"}],
+        },
+    }  # fmt: skip
+
+
+def plan(settings: Mapping[str, Any], **changes: Any) -> Plan:
+    return Plan({**settings, "speech": {**settings["speech"], **changes}}, RESOURCES)
+
+
+def test_every_source_is_an_arm_and_a_test_background(settings: dict[str, Any]) -> None:
+    asked = plan(settings).speech
+    assert asked.arms == ["none", "real", "classic", "own", "noise-label"]
+    assert asked.backgrounds == asked.test_backgrounds == ["real", "own", "noise-label"]
+    assert asked.prompt_sets == [("mine", "label")]
+    assert asked.mixing("none") is asked.mixing("classic") is None
+    assert asked.mixing("own") == {
+        "snr_min_db": 3.0, "snr_max_db": 30.0, "probability": 1.0, "silent_speech": "refuse",
+    }  # fmt: skip
+    assert not asked.augmentations_of("real") and len(asked.augmentations_of("classic")) == 1
+    assert plan(settings, splits={"words": ["official"]}).speech.splits("words") == ["official"]
+    few = plan(settings, test_backgrounds=["real"], arms=["none"], sources=[]).speech
+    assert (few.arms, few.backgrounds) == (["none"], ["real"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"splits": {"words": ["random"]}}, "names `random`, which puts one recording on both sides"),
+        ({"splits": ["fold1"]}, "which the dataset `words` does not have"),
+        ({"splits": {"mine": ["fold1"]}}, "splits names none of `words`"),
+        ({"background": {"dataset": "mine", "split": "random", "clips_per_class": 1}}, "names `random`"),
+        (
+            {"background": {"dataset": "mine", "clips_per_class": 9}},
+            "speech.background asks for 14 clips a class",
+        ),
+        ({"sources": [{"generator": "noise"}]}, "a generator of kind `noise` needs `prompts`"),
+        ({"sources": [{"generator": "own.interpolated"}]}, "two interpolated clips may share a recording"),
+        ({"sources": []}, "name some `sources`"),
+        ({"arms": ["real"]}, "arms lacks `none`"),
+        ({"augmentations": []}, "name its `augmentations`"),
+        ({"augmentations": [{"kind": "reverb", "options": {"rt6": 1}}]}, "speech.augmentations.0.options"),
+        ({"augmentations": [{"kind": "revrb"}]}, "did you mean `reverb`"),
+        ({"recognisers": ["smal"]}, "did you mean `small`"),
+        ({"test_backgrounds": ["rel"]}, "did you mean `real`"),
+        ({"test_snr_db": [5, 0]}, "must ascend"),
+        ({"snr_db": [30, 3]}, "least, most"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        plan(settings, **changes)
 
 
 # Speakers
@@ -511,6 +597,49 @@ def test_what_was_kept_apart_is_counted(compared: Any) -> None:
     recordings = found["fold1", "background recordings", "real"]
     assert (recordings["train"], recordings["test"], recordings["shared"]) == (12, 6, 0)
     assert recordings["seconds"] > 0
+
+
+def test_the_page_answers_the_question(compared: Any, tmp_path: Path) -> None:
+    scores, _, _, _ = compared
+    book = ScoreBook(tmp_path / "speech.parquet", ["tiny", "none", "real"], ["toy"])
+    value = {
+        (r["method"], r["variant"], r["metric"]): r
+        for r in scores
+        if r["split"] == "mean" and r["seed"] is None and r["class_id"] is None
+    }
+    (verdict,) = verdicts(book)
+    (finding,) = verdict.findings
+    row = value["tiny", "cnn/real/mean", "gain_over_none"]
+    assert (finding.system.method, finding.baseline, finding.gain.value) == ("tiny", "none", row["value"])
+    to_real = value["tiny", "cnn/real/mean", "difference_to_real"]
+    assert finding.to_rival is not None and finding.to_rival.value == to_real["value"] < 0
+    told = {"less": "less than real ones", "even": "about as much as real ones"}[finding.rivalry]
+    assert finding.rivalry == ("less" if to_real["high"] < 0 else "even") and told in verdict.rivalry
+    assert [control.system.method for control in verdict.controls] == ["real"]
+    section = speech(
+        book,
+        SpeechTables(kept_apart=[tmp_path / "apart.parquet"], backgrounds=[tmp_path / "b.parquet"]),
+        {"toy": {0: "yes", 1: "no", 2: "stop"}},
+    )
+    assert section is not None
+    (panel,) = section.panels
+    (_, sentence), *_ = panel.sentences
+    assert f"tiny {points(row['value'])} points over none" in sentence
+    assert f"{points(to_real['value'])} points" in sentence
+    # Accuracy and UAR in recorded noise: three arms and chance.
+    assert len(panel.figures) == 2
+    for arm in ("none", "real", "tiny", "chance", ">clean<", ">20<"):
+        assert arm in panel.figures[0]
+    (summary,) = panel.tables
+    assert [row.head for row in summary.rows] == [
+        (arm, heard) for heard in ("held-out recordings", "clean") for arm in ("none", "real", "tiny")
+    ]
+    titles = [table.title for table in panel.details]
+    assert any(title.startswith("Recall of each class") for title in titles) and "Backgrounds" in titles
+    recall = next(t for t in panel.details if t.title.startswith("Recall"))
+    assert [row.head for row in recall.rows] == [("yes", "16"), ("no", "16"), ("stop", "16")]
+    apart = next(t for t in panel.details if t.title.startswith("What was kept apart"))
+    assert ("speakers", "fold1", "4", "0", "4", "0") in [row.head for row in apart.rows]
 
 
 def test_predictions_that_cannot_be_compared_are_refused(tmp_path: Path, store: Store, clips: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ from foley.datasets.voicebox import (
     clip_keys,
     fold_of,
     synthesise,
-    write_tree,
 )
 
 RESOURCES = Path(__file__).resolve().parents[1] / "resources"
@@ -60,7 +60,7 @@ def log_mel_statistics(wave: np.ndarray) -> np.ndarray:
     bands = np.stack(
         [
             np.square(np.abs(power[(hz >= low) & (hz < high + 40)])).sum(0)
-            for low, high in zip(edges, edges[1:], strict=False)
+            for low, high in itertools.pairwise(edges)
         ]
     )
     level = bands.sum(0)
@@ -176,8 +176,8 @@ def test_a_tree_is_scanned(tmp_path: Path) -> None:
     for task, labels in (("words", WORDS), ("emotions", EMOTIONS)):
         options = VoiceboxOptions(task, speakers=8, takes=1)
         root = tmp_path / task
-        write_tree(root, options)
         kind = Voicebox(options)
+        kind.generate(root, lambda keys, total: keys)
         clips = kind.scan(root)
         assert len(clips) == len(labels) * 8 == len({clip.clip_id for clip in clips})
         assert [(item.class_id, item.label) for item in kind.classes(root)] == list(enumerate(labels))

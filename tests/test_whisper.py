@@ -7,11 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from foley.classifiers.audio_protocol import LabelledClips
 from foley.classifiers.whisper import (
     SAMPLE_RATE_HZ,
     Whisper,
@@ -22,6 +20,7 @@ from foley.classifiers.whisper import (
 )
 from foley.training.checkpoint import Checkpoint
 from tiny_whisper import write_tiny_whisper
+from toy_clips import toy_clips
 
 TINY = {"steps": 4, "batch_size": 6, "validate_every_steps": 2, "window_s": 0.6, "revision": None}
 
@@ -41,21 +40,6 @@ def network_of(classifier: Whisper) -> WhisperNetwork:
     return network
 
 
-def clips(count: int, seed: int = 0, samples: int = 8000) -> LabelledClips:
-    """Low tones, high tones and hiss."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(count) % 3
-    time = np.arange(samples) / SAMPLE_RATE_HZ
-    low = np.sin(2 * np.pi * generator.uniform(150, 300, (count, 1)) * time)
-    high = np.sin(2 * np.pi * generator.uniform(3000, 6000, (count, 1)) * time)
-    kinds = np.stack([low, high, generator.normal(size=(count, samples))])[labels, np.arange(count)]
-    waveforms = 0.2 * kinds + 0.001 * generator.normal(size=kinds.shape)
-    ids = [f"{seed}-{number}" for number in range(count)]
-    return LabelledClips(
-        torch.from_numpy(waveforms.astype(np.float32)), torch.from_numpy(labels), ids, SAMPLE_RATE_HZ
-    )
-
-
 # Front end
 
 
@@ -63,7 +47,7 @@ def clips(count: int, seed: int = 0, samples: int = 8000) -> LabelledClips:
 def test_features_are_the_feature_extractors(mels: int) -> None:
     from transformers import WhisperFeatureExtractor
 
-    waveforms = clips(4, samples=23_456).waveforms
+    waveforms = toy_clips(4, samples=23_456).waveforms
     waveforms[3] = 0
     waveforms[3, 5000:9000] = 1e-6  # so soft that the lower bound is at work
     wanted = WhisperFeatureExtractor(feature_size=mels)(
@@ -79,7 +63,7 @@ def test_features_are_the_feature_extractors(mels: int) -> None:
 
 
 def test_the_average_takes_the_clip_and_not_the_silence_behind_it() -> None:
-    waveforms = clips(5, samples=9600).waveforms
+    waveforms = toy_clips(5, samples=9600).waveforms
     waveforms[1, 3200:] = 0  # 20 frames, and one more that the window's edge reaches
     waveforms[2, :3200] = 0  # silence before is not behind
     waveforms[3] = 0
@@ -94,7 +78,7 @@ def test_silence_behind_a_clip_changes_nothing_but_attention(folder: Path) -> No
     # The encoder hears the window, whatever the batch was padded to.
     classifier = make(folder)
     classifier.model = network_of(classifier)
-    short = clips(3, samples=5000).waveforms
+    short = toy_clips(3, samples=5000).waveforms
     longer = torch.nn.functional.pad(short, (0, 20_000))
     torch.testing.assert_close(
         classifier.embed(longer, SAMPLE_RATE_HZ), classifier.embed(short, SAMPLE_RATE_HZ)
@@ -110,7 +94,7 @@ def test_it_computes_what_the_checkpoint_does(folder: Path, window_s: float) -> 
 
     network = network_of(make(folder, window_s=window_s))
     reference = WhisperForConditionalGeneration.from_pretrained(folder).eval().model.encoder
-    waveforms = clips(2, samples=8000).waveforms
+    waveforms = toy_clips(2, samples=8000).waveforms
     waveforms[1, 4000:] = 0
     features = network.features(waveforms)
     assert features.shape == (2, round(100 * window_s), 80)
@@ -153,7 +137,7 @@ def test_what_is_trained(folder: Path, frozen: bool) -> None:
     classifier = make(folder, frozen=frozen, gradient_checkpointing=not frozen, learning_rate=1e-2)
     torch.manual_seed(0)
     before = network_of(make(folder)).state_dict()
-    classifier.fit(clips(12))
+    classifier.fit(toy_clips(12))
     after = classifier.trained.state_dict()
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert {"head.weight", "head.bias", "layer_weights"} <= changed
@@ -168,8 +152,8 @@ def test_what_is_trained(folder: Path, frozen: bool) -> None:
 
 def test_it_learns_a_toy_problem(folder: Path) -> None:
     classifier = make(folder, frozen=False, steps=60, batch_size=12, learning_rate=1e-2)
-    classifier.fit(clips(48), validation=clips(6, 1))
-    test = clips(30, 2)
+    classifier.fit(toy_clips(48), validation=toy_clips(6, 1))
+    test = toy_clips(30, 2)
     scores = classifier.score(test.waveforms, SAMPLE_RATE_HZ)
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(30))
     assert (scores.argmax(1) == test.labels).float().mean() > 0.8  # chance is a third
@@ -180,8 +164,8 @@ def test_saved_weights_need_no_checkpoint(folder: Path, tmp_path: Path, frozen: 
     own = tmp_path / "own"
     shutil.copytree(folder, own)
     classifier = make(own, frozen=frozen)
-    classifier.fit(clips(12))
-    test = clips(6, 2)
+    classifier.fit(toy_clips(12))
+    test = toy_clips(6, 2)
     scores = classifier.score(test.waveforms, SAMPLE_RATE_HZ)
     path = tmp_path / "model.safetensors"
     classifier.save(path)
@@ -197,11 +181,11 @@ def test_saved_weights_need_no_checkpoint(folder: Path, tmp_path: Path, frozen: 
 
 def test_an_interrupted_training_ends_alike(folder: Path, tmp_path: Path) -> None:
     whole = make(folder, frozen=False)
-    whole.fit(clips(12))
+    whole.fit(toy_clips(12))
     checkpoint = Checkpoint(tmp_path / "run", "key")
-    make(folder, frozen=False, steps=2).fit(clips(12), checkpoint=checkpoint)
+    make(folder, frozen=False, steps=2).fit(toy_clips(12), checkpoint=checkpoint)
     part = make(folder, frozen=False)
-    part.fit(clips(12), checkpoint=checkpoint)
+    part.fit(toy_clips(12), checkpoint=checkpoint)
     for name, value in whole.trained.state_dict().items():
         assert torch.equal(value, part.trained.state_dict()[name]), name
 

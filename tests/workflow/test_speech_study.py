@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from project import RATE, Project, copy_project, tone, write_clips
+from project import RATE, REPOSITORY, Project, copy_project, tone, write_clips
 
 from foley import tables
 from foley.datasets.speech_commands import which_set
 from foley.tables.scores import PREDICTIONS
 from foley.tables.speech import BACKGROUNDS, KEPT_APART, SPEECH_PARTITION, SPEECH_SCORES
+from trees.speech import build_iemocap
 
 pytestmark = pytest.mark.workflow
 
@@ -164,21 +165,21 @@ def logs(project: Project, rule: str) -> str:
     return "".join(path.read_text() for path in project.path(f"results/logs/{rule}").rglob("*.log"))
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"splits": {"words": ["random"]}}, "names `random`, which puts one recording on both sides"),
-        ({"splits": {"words": ["fold1"]}}, "which the dataset `words` does not have"),
-        ({"sources": [{"generator": "noise"}]}, "a generator of kind `noise` needs `prompts`"),
-        ({"sources": [{"generator": "tiny_diffusion.interpolated"}]}, "two interpolated clips may share"),
-        ({"background": {"clips_per_class": 9}}, "speech.background asks for 10 clips a class"),
-        ({"arms": ["real"]}, "arms lacks `none`"),
-        ({"augmentations": []}, "name its `augmentations`"),
-        ({"recognisers": ["smal"]}, "did you mean `small`"),
-        ({"test_backgrounds": ["rel"]}, "did you mean `real`"),
-        ({"augmentations": [{"kind": "reverb", "options": {"rt6": 1}}]}, "speech.augmentations.0.options"),
-    ],
-)
-def test_wrong_settings_end_before_any_job(run: Project, changes: dict, says: str) -> None:
-    done = run.snakemake("--dry-run", changes={"speech": changes})
-    assert done.returncode != 0 and says in done.stdout, done.stdout
+@pytest.mark.parametrize("preset", ["speech_commands_v2", "speech_iemocap"])
+def test_presets_build(tmp_path: Path, preset: str) -> None:
+    project = copy_project(tmp_path / "foley", REPOSITORY / "experiments" / f"{preset}.yaml")
+    changes = {}
+    if preset == "speech_iemocap":
+        # It cannot be downloaded, so something in its layout must be there.
+        changes = {"datasets": {"iemocap": {"path": str(build_iemocap(tmp_path).root)}}}
+    jobs = Counter(project.planned(changes=changes))
+    recognisers, splits, arms = {
+        "speech_commands_v2": (4, 1, 5), "speech_iemocap": (3, 5, 5),
+    }[preset]  # fmt: skip
+    assert jobs["train_speech"] == jobs["recognise_speech"] == recognisers * splits * arms
+    assert jobs["draw_backgrounds"] == 3 and jobs["compare_speech"] == 1
+
+
+def test_wrong_settings_end_before_any_job(run: Project) -> None:
+    done = run.snakemake("--dry-run", changes={"speech": {"recognisers": ["smal"]}})
+    assert done.returncode != 0 and "did you mean `small`" in done.stdout, done.stdout

@@ -306,9 +306,9 @@ def _read_checkpoint(model: str, revision: str | None) -> tuple[dict[str, Any], 
 
     Raises: as ``read_checkpoint``.
     """
-    classes = from_transformers(NAME, "ASTConfig", "ASTForAudioClassification")
+    config_class, model_class = from_transformers(NAME, "ASTConfig", "ASTForAudioClassification")
     network = read_checkpoint(
-        NAME, *classes, model, revision,
+        NAME, config_class, model_class, model, revision,
         files="config.json, preprocessor_config.json and model.safetensors", example=CHECKPOINT,
     )  # fmt: skip
     config = {name: getattr(network.config, name) for name in _ARCHITECTURE}

@@ -230,9 +230,15 @@ def _read_encoder(model: str, revision: str | None) -> tuple[dict[str, Any], dic
 
     Raises: as ``read_checkpoint``.
     """
-    classes = from_transformers(NAME, "WhisperConfig", "WhisperForConditionalGeneration")
+    config_class, model_class = from_transformers(NAME, "WhisperConfig", "WhisperForConditionalGeneration")
     network = read_checkpoint(
-        NAME, *classes, model, revision, files="config.json and model.safetensors", example=CHECKPOINT
+        NAME,
+        config_class,
+        model_class,
+        model,
+        revision,
+        files="config.json and model.safetensors",
+        example=CHECKPOINT,
     )
     config = {name: getattr(network.config, name) for name in _ARCHITECTURE}
     return config, dict(network.model.encoder.state_dict())

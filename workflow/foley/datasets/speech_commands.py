@@ -98,6 +98,8 @@ class SpeechCommands(DatasetKind):
 
     def __init__(self, options: SpeechCommandsOptions | None = None) -> None:
         super().__init__(options)
+        if self.options.classes == 12:
+            self.claims = frozenset({("speaker", "split"), ("recording", "split")})  # type: ignore[misc]
         if self.options.words is not None or self.options.classes == 12:
             self.published_clips = None  # type: ignore[misc, assignment]  # of this instance, not of the class
 

@@ -1,10 +1,10 @@
 """A small formant synthesiser, the source of the `voicebox` dataset: words of four sounds, speakers, emotions.
 
-Source and filter as in Klatt 1980 ("Software for a cascade/parallel formant synthesizer"): a glottal source goes through
-five resonators in cascade, which are the formants; frication and bursts are noise through a resonator of their own. The
-glottal source is that of Klatt & Klatt 1990 ("Analysis, synthesis, and perception of voice quality variations among
-female and male talkers"): pulses U'(t) = 2at - 3bt² over the open part of a period, a spectral tilt, and noise that
-the open glottis lets through; periods and strengths vary at random (jitter, shimmer).
+Source and filter as in Klatt 1980 ("Software for a cascade/parallel formant synthesizer"): a glottal source goes
+through five resonators in cascade, which are the formants; frication and bursts are noise through a resonator of their
+own. The glottal source is that of Klatt & Klatt 1990 ("Analysis, synthesis, and perception of voice quality variations
+among female and male talkers"): pulses U'(t) = 2at - 3bt² over the open part of a period, a spectral tilt, and noise
+that the open glottis lets through; periods and strengths vary at random (jitter, shimmer).
 
 Vowel formants are the men's means of Peterson & Barney 1952, scaled by a speaker's vocal tract; a consonant has the
 locus to which the neighbouring vowels' formants bend (Delattre, Liberman & Cooper 1955).
