@@ -174,7 +174,17 @@ def test_every_source_is_an_arm_and_a_test_background(settings: dict[str, Any]) 
         ({"splits": {"words": ["random"]}}, "names `random`, which puts one recording on both sides"),
         ({"splits": ["fold1"]}, "which the dataset `words` does not have"),
         ({"splits": {"mine": ["fold1"]}}, "splits names none of `words`"),
-        ({"background": {"dataset": "mine", "split": "random", "clips_per_class": 1}}, "names `random`"),
+        (
+            {
+                "background": {
+                    "dataset": "mine",
+                    "split": "random",
+                    "clips_per_class": 1,
+                    "test_clips_per_class": 1,
+                }
+            },
+            "names `random`",
+        ),
         (
             {"background": {"dataset": "mine", "clips_per_class": 9}},
             "speech.background asks for 14 clips a class",
