@@ -28,6 +28,8 @@ include: "workflow/rules/prompted.smk"
 include: "workflow/rules/foundation.smk"
 include: "workflow/rules/diverse_common.smk"
 include: "workflow/rules/diverse.smk"
+include: "workflow/rules/speech_common.smk"
+include: "workflow/rules/speech.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -28,6 +28,7 @@ from foley.studies.audio.splits import (
     read_partition,
     split_clips,
     split_names,
+    whole_groups,
 )
 from foley.tables.audio_studies import AUDIO_PARTITION
 from foley.tables.clips import CLIPS
@@ -161,6 +162,32 @@ def test_drawn_folds_are_even_and_test_every_clip_once() -> None:
             c for c, r in following.items() if r == "test"
         }
     assert tested == dict.fromkeys((row["clip_id"] for row in rows), 1)
+
+
+def test_drawn_folds_keep_speakers_whole() -> None:
+    """And a recording of two speakers keeps both of them together, with all that either says."""
+    rows = [
+        clip(number, LABELS[number % 3], f"r{number}", speaker_id=f"s{number // 3}") for number in range(60)
+    ]
+    rows[0]["recording_id"] = rows[30]["recording_id"] = "dialogue"
+    groups = whole_groups(rows)
+    assert groups[0] == groups[2] == groups[30] == groups[32] != groups[3]
+    assert len(set(groups)) == 19
+    for number in range(1, 6):
+        found = partition_clips(table(rows), f"fold{number}", Splits())
+        role_of = {row["clip_id"]: row["role"] for row in found}
+        sides = defaultdict(set)
+        for row in rows:
+            sides[row["speaker_id"]].add(role_of[row["clip_id"]])
+        assert all(len(roles) == 1 for roles in sides.values())
+        assert sides["s0"] == sides["s10"]
+
+
+def test_clips_without_speakers_are_drawn_by_recording() -> None:
+    rows = [clip(number, "dog", f"r{number // 2}", speaker_id=None) for number in range(4)]
+    assert whole_groups(rows) == ["r0", "r0", "r1", "r1"]
+    rows[3]["speaker_id"] = "s"
+    assert len(set(whole_groups(rows))) == 2
 
 
 def test_draws_are_a_matter_of_the_seed_and_not_of_the_row_order() -> None:

@@ -600,6 +600,15 @@ def test_speech_commands_words(built: dict[str, Tree]) -> None:
         parse_options(SpeechCommandsOptions, {"words": []}, "options")
 
 
+def test_speech_commands_without_official_parts(built: dict[str, Tree]) -> None:
+    kind = SpeechCommands(parse_options(SpeechCommandsOptions, {"parts": "none"}, "options"))
+    clips = kind.scan(built["speech_commands"].root)
+    assert clips and {clip.split for clip in clips} == {None}
+    assert not kind.official_splits and not kind.claims and SpeechCommands.official_splits
+    with pytest.raises(ConfigError, match="leave `parts: none` out"):
+        parse_options(SpeechCommandsOptions, {"parts": "none", "classes": 12}, "options")
+
+
 def twelve(**options: Any) -> SpeechCommands:
     return SpeechCommands(parse_options(SpeechCommandsOptions, {"classes": 12, **options}, "options"))
 

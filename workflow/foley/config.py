@@ -504,6 +504,119 @@ class Foundation(Model):
         return self
 
 
+SpeechArm = Literal["none", "real", "classic", "sources"]
+
+
+class SpeechBackground(Model):
+    """The recordings that are mixed under speech, and how many clips of each class every arm has of its own kind."""
+
+    dataset: Id = Field(description="dataset id of the recordings; generated backgrounds are of its classes")
+    split: AudioSplit = Field(
+        "fold1", description="its training part serves training, its test part the test; recordings whole"
+    )
+    exclude: list[str] = Field(
+        [], description="class labels that are left out, for example those of human voices"
+    )
+    clips_per_class: int = Field(
+        20,
+        ge=1,
+        description="clips of each class to train with, the same number of recordings and of each source",
+    )
+    test_clips_per_class: int = Field(
+        5,
+        ge=1,
+        description="clips of each class that only the test has, the same for recordings and each source",
+    )
+    max_duration_s: float | None = Field(
+        None,
+        gt=0,
+        description="clips are cut to this length, so that no arm has longer ones; none = as they are",
+    )
+
+
+class Speech(Model):
+    """The study of speech: do synthetic backgrounds in training make recognition robust, and as much as real ones?"""
+
+    datasets: list[Id] = Field([], description="dataset ids of words, emotions or any other labelled speech")
+    splits: list[AudioSplit] | dict[Id, list[AudioSplit]] = Field(
+        ["official"],
+        description="fold<k> (its clips are held out) or official, of all datasets or by dataset id; speakers are "
+        "kept apart in each",
+    )
+    recognisers: list[Id] = Field([], description="audio classifier ids, in the order of the report")
+    background: SpeechBackground = Field(description="what is mixed under speech")
+    sources: list[SyntheticSource] = Field(
+        [], description="where generated backgrounds come from, in the order of the report"
+    )
+    arms: list[SpeechArm] = Field(
+        ["none", "real", "classic", "sources"],
+        min_length=1,
+        description="what training clips go through: nothing, recorded backgrounds, `augmentations`, or the generated "
+        "backgrounds of each source (an arm each); `none` is what gains are measured against",
+    )
+    augmentations: list[Component] = Field(
+        [], description="augmentations of the arm `classic`, in their order"
+    )
+    snr_db: tuple[float, float] = Field(
+        (3.0, 30.0), description="bounds of the signal-to-noise ratio in training, drawn evenly, dB"
+    )
+    probability: Fraction = Field(1.0, description="that a training clip gets a background, at each visit")
+    silent_speech: Literal["refuse", "keep"] = Field(
+        "refuse",
+        description="what to do with a silent clip, to which no background has a ratio: stop, or leave it as it is",
+    )
+    test_snr_db: list[float] = Field(
+        [-5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 25.0],
+        min_length=1,
+        description="signal-to-noise ratios of the test, dB; clean speech is always tested",
+    )
+    test_backgrounds: list[Id] | None = Field(
+        None, description="what the test mixes in: `real`, source ids; `real` and all sources when left out"
+    )
+    bootstrap: int = Field(2000, ge=100, description="bootstrap draws of an interval")
+    seed: int = Field(
+        0, ge=0, description="seed of the draws of backgrounds, of the noisy test clips and of the bootstrap"
+    )
+
+    @field_validator("test_snr_db")
+    @classmethod
+    def _ratios_ascend(cls, ratios: list[float]) -> list[float]:
+        if sorted(set(ratios)) != ratios:
+            raise ValueError(f"must ascend, each once; got {ratios}")
+        return ratios
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Speech:
+        ids = [source.id for source in self.sources]
+        _all_exist("sources", ids)
+        for name in ids:
+            if name in RESERVED_BACKGROUNDS:
+                raise ValueError(
+                    f"sources has `{name}`: the study itself names something so; choose another id"
+                )
+        _all_exist("arms", self.arms)
+        if "none" not in self.arms:
+            raise ValueError("arms lacks `none`, which gains are measured against")
+        if "classic" in self.arms and not self.augmentations:
+            raise ValueError("arms has `classic`: name its `augmentations`, or leave the arm out")
+        if "sources" in self.arms and not self.sources:
+            raise ValueError("arms has `sources`: name some `sources`, or leave the arms out")
+        if self.snr_db[0] > self.snr_db[1]:
+            raise ValueError(f"snr_db is [least, most], got {list(self.snr_db)}")
+        if self.test_backgrounds is not None:
+            _all_exist("test_backgrounds", self.test_backgrounds, ["real", *ids], least=1)
+        if isinstance(self.splits, dict):
+            lacking = [dataset for dataset in self.datasets if not self.splits.get(dataset)]
+            if lacking:
+                raise ValueError(f"splits names none of `{lacking[0]}`; give its splits, or one list for all")
+            _all_exist("splits", list(self.splits), self.datasets)
+        return self
+
+
+# Names that the study of speech gives to arms and test conditions itself.
+RESERVED_BACKGROUNDS = ("none", "real", "classic", "sources", "clean", "mean")
+
+
 class Representation(Model):
     """What a network of the study of diverse embeddings reads: a stored feature, or activations of another network."""
 
@@ -625,6 +738,7 @@ class Config(Model):
     diverse_embeddings: DiverseEmbeddings | None = Field(
         None, description="the study of diverse embeddings; null leaves it out"
     )
+    speech: Speech | None = Field(None, description="the study of speech; null leaves it out")
     report: Report = Report()
 
     @model_validator(mode="after")
@@ -653,6 +767,7 @@ class Config(Model):
         self._check_interpolation()
         self._check_foundation()
         self._check_diverse()
+        self._check_speech()
         for name, embedding in self.embeddings.items():
             if embedding.feature is not None and embedding.feature not in self.features:
                 raise ValueError(unknown_name(f"embeddings.{name}.feature", embedding.feature, self.features))
@@ -709,18 +824,31 @@ class Config(Model):
         _all_exist("foundation.datasets", study.datasets, self.datasets, least=1)
         _all_exist("foundation.splits", study.splits)
         _all_exist("foundation.recognisers", study.recognisers, self.audio_classifiers, least=1)
-        for source in study.sources:
+        self._check_sources("foundation.sources", study.sources, "foundation.amounts", study.amounts[-1])
+
+    def _check_speech(self) -> None:
+        study = self.speech
+        if study is None:
+            return
+        _all_exist("speech.datasets", study.datasets, self.datasets, least=1)
+        _all_exist("speech.recognisers", study.recognisers, self.audio_classifiers, least=1)
+        _all_exist("speech.background.dataset", [study.background.dataset], self.datasets)
+        wanted = study.background.clips_per_class + study.background.test_clips_per_class
+        self._check_sources("speech.sources", study.sources, "speech.background", wanted)
+
+    def _check_sources(self, key: str, sources: Sequence[SyntheticSource], why: str, wanted: int) -> None:
+        """Sources are configured, and make as many clips of a class as ``why`` wants."""
+        for source in sources:
             generator = source.generator.removesuffix(INTERPOLATED)
-            _all_exist("foundation.sources.generator", [generator], self.audio_generators)
+            _all_exist(f"{key}.generator", [generator], self.audio_generators)
             if source.prompts is not None:
-                _all_exist("foundation.sources.prompts", [source.prompts], self.prompts)
+                _all_exist(f"{key}.prompts", [source.prompts], self.prompts)
             made = self.audio_generators[generator].clips_per_class
             where = f"audio_generators.{generator}.clips_per_class"
             if generator != source.generator and self.interpolation is not None:
                 made, where = self.interpolation.pairs_per_class, "interpolation.pairs_per_class"
-            if made < study.amounts[-1]:
-                raise ValueError(
-                    f"foundation.amounts asks for {study.amounts[-1]} clips a class, but {where} is {made}"
+            if made < wanted:
+                raise ValueError(f"{why} asks for {wanted} clips a class, but {where} is {made}")
                 )
 
 

@@ -251,6 +251,7 @@ def score_files(wildcards):
     found += expand(f"{AUDIO}/interpolation.parquet", dataset=P.audio.augmented)
     found += expand(f"{FOUNDATION}/foundation.parquet", dataset=P.foundation.datasets)
     found += expand(f"{DIVERSE}/diverse.parquet", dataset=P.diverse.datasets)
+    found += expand(f"{SPEECH}/speech.parquet", dataset=P.speech.datasets)
     return found
 
 

@@ -13,9 +13,8 @@ PROMPTS = f"{RESULTS}/prompts/dataset={{dataset}}/prompts={{prompts}}"
 PROMPTED_CLIPS = f"{RESULTS}/prompted/dataset={{dataset}}/generator={{generator}}/prompts={{prompts}}"
 
 
-def source_files(dataset, split, source, embedding=None):
-    """The clips of a source, or an embedding of them."""
-    made = P.foundation.source(source)
+def clips_of_source(made, dataset, split, embedding=None):
+    """The clips of a generator, asked by its prompts if it takes any; or an embedding of them."""
     if made.prompts is None:
         if made.generator != P.audio.interpolating:
             part = "clips" if embedding is None else f"embedding={embedding}"
@@ -35,6 +34,11 @@ def source_files(dataset, split, source, embedding=None):
         prompts=made.prompts,
         shard=P.audio.shards(made.generator),
     )
+
+
+def source_files(dataset, split, source, embedding=None):
+    """The clips of a source of the study, or an embedding of them."""
+    return clips_of_source(P.foundation.source(source), dataset, split, embedding)
 
 
 def mix_of(wildcards):
@@ -178,10 +182,25 @@ def synthetic_cards():
     """The card of every set of prompted clips."""
     return [
         f"{PROMPTED_CLIPS}/README.md".format(
-            dataset=dataset, generator=source.generator, prompts=source.prompts
+            dataset=dataset, generator=generator, prompts=prompts
         )
-        for dataset in P.foundation.datasets
-        for source in P.foundation.prompted
+        for dataset, generator, prompts in dict.fromkeys(
+            [
+                *[
+                    (dataset, source.generator, source.prompts)
+                    for dataset in P.foundation.datasets
+                    for source in P.foundation.prompted
+                ],
+                *[
+                    (
+                        P.speech.study.background.dataset,
+                        source.generator,
+                        source.prompts,
+                    )
+                    for source in P.speech.prompted
+                ],
+            ]
+        )
     ]
 
 

@@ -109,6 +109,7 @@ rule write_report:
                 for dataset in P.foundation.datasets
                 for file in shown_mixes(dataset)
             ],
+            *[file for dataset in P.speech.datasets for file in shown_speech(dataset)],
         ],
         clips=expand(f"{CLIPS}/clips.parquet", dataset=P.datasets),
         rejected=expand(f"{CLIPS}/rejected.parquet", dataset=P.datasets),
@@ -119,6 +120,7 @@ rule write_report:
         synthetic_gallery=[
             *expand(f"{AUDIO}/gallery.parquet", dataset=P.audio.datasets),
             *expand(f"{FOUNDATION}/gallery.parquet", dataset=P.foundation.datasets),
+            *backgrounds_gallery(),
         ],
         quality=[
             file
@@ -145,12 +147,14 @@ rule write_report:
         ],
         prompts=[
             f"{PROMPTS}/prompts.parquet".format(dataset=dataset, prompts=prompts)
-            for dataset, prompts in P.foundation.prompt_sets
+            for dataset, prompts in prompt_sets()
         ],
         refused=[
             f"{PROMPTS}/rejected.parquet".format(dataset=dataset, prompts=prompts)
-            for dataset, prompts in P.foundation.prompt_sets
+            for dataset, prompts in prompt_sets()
         ],
+        kept_apart=expand(f"{SPEECH}/kept_apart.parquet", dataset=P.speech.datasets),
+        backgrounds=backgrounds_drawn(),
         missing_words=[
             file
             for dataset in P.study.datasets
@@ -224,8 +228,13 @@ rule write_report:
             for embedding, vectors, method in shown(dataset)
         ],
         # Of which dataset each gallery of generated clips is.
-        synthetic=[*P.audio.datasets, *P.foundation.datasets],
-        prompts=P.foundation.prompt_sets,
+        synthetic=[
+            *P.audio.datasets,
+            *P.foundation.datasets,
+            *[P.speech.study.background.dataset for _ in backgrounds_gallery()],
+        ],
+        prompts=prompt_sets(),
+        background_prompts=P.speech.prompt_sets,
         # Of which class filter each table is.
         kept=[
             [dataset, recogniser, f"{origin}_{amount}"]
@@ -237,6 +246,7 @@ rule write_report:
             *P.audio.ids,
             *P.audio.arms,
             *P.foundation.mix_names,
+            *P.speech.arms,
         ],
         title=P.config.report.title,
         summary=P.summary(),

@@ -14,9 +14,19 @@ def grouped(names, paths):
 
 
 with run_job(snakemake) as job:
-    from foley.report.page import DatasetTables, FoundationTables, MapTable, write_report
+    from foley.report.page import (
+        DatasetTables,
+        FoundationTables,
+        MapTable,
+        SpeechTables,
+        write_report,
+    )
 
     files, params = snakemake.input, snakemake.params
+    prompts = {
+        tuple(name): (Path(used), Path(refused))
+        for name, used, refused in zip(params.prompts, files.prompts, files.refused, strict=True)
+    }
     heard = list(zip(params.synthetic, map(Path, files.synthetic_gallery), strict=True))
     datasets = [
         DatasetTables(
@@ -49,10 +59,12 @@ with run_job(snakemake) as job:
             choices=[Path(path) for path in files.choices],
             counts=[Path(path) for path in files.counts],
             kept=grouped(params.kept, files.kept),
-            prompts={
-                tuple(name): (Path(used), Path(refused))
-                for name, used, refused in zip(params.prompts, files.prompts, files.refused, strict=True)
-            },
+            prompts=prompts,
+        ),
+        spoken=SpeechTables(
+            kept_apart=[Path(path) for path in files.kept_apart],
+            backgrounds=[Path(path) for path in files.backgrounds],
+            prompts={name[1]: prompts[tuple(name)] for name in params.background_prompts},
         ),
         published=[Path(path) for path in files.published],
         figures={name: Path(snakemake.output[name]) for name in ("leaderboard", "classes", "map")},

@@ -13,7 +13,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +55,8 @@ class SpeechCommandsOptions:
     classes: 35 words, or the task with 12: the ten words of `CORE_WORDS`, `unknown` (drawn from the other 25) and
     `silence` (stretches of `_background_noise_`). unknown_percent, silence_percent: of the ten words' clips in a
     split; seed: of the draw.
+    parts: `none` forgets the official parts, so that folds are drawn, speakers whole: for a sample of the dataset that
+    lies in one of them.
     """
 
     words: tuple[str, ...] | None = None
@@ -62,6 +64,7 @@ class SpeechCommandsOptions:
     unknown_percent: float = 10.0
     silence_percent: float = 10.0
     seed: int = 0
+    parts: Literal["official", "none"] = "official"
 
     def __post_init__(self) -> None:
         for word in self.words or ():
@@ -71,6 +74,10 @@ class SpeechCommandsOptions:
             raise ValueError("words is empty; name at least one word, or leave it out for all 35")
         if self.words is not None and self.classes == 12:
             raise ValueError("words and `classes: 12` exclude each other: that task has its own ten words")
+        if self.parts == "none" and self.classes == 12:
+            raise ValueError(
+                "`classes: 12` draws others and silences by official part; leave `parts: none` out"
+            )
         if min(self.unknown_percent, self.silence_percent) < 0:
             raise ValueError("unknown_percent and silence_percent must not be negative")
 
@@ -102,6 +109,8 @@ class SpeechCommands(DatasetKind):
             self.claims = frozenset({("speaker", "split"), ("recording", "split")})  # type: ignore[misc]
         if self.options.words is not None or self.options.classes == 12:
             self.published_clips = None  # type: ignore[misc, assignment]  # of this instance, not of the class
+        if self.options.parts == "none":
+            self.official_splits, self.claims = (), frozenset()  # type: ignore[misc, assignment]
 
     def sources(self) -> tuple[Source, ...]:
         archive = RemoteFile(
@@ -191,6 +200,8 @@ class SpeechCommands(DatasetKind):
                     split=listed.get(clip_id, "train") if listed else which_set(path.name),
                 )
             )
+        if self.options.parts == "none":
+            clips = [replace(clip, split=None) for clip in clips]
         return clips if self.options.classes == 35 else self._twelve(root, clips)
 
     def _twelve(self, root: Path, clips: list[RawClip]) -> list[RawClip]:

@@ -26,6 +26,7 @@ from foley.plan.components import check_options, need_file, target
 from foley.plan.data import DataPlan
 from foley.plan.diverse import DiversePlan
 from foley.plan.foundation import FoundationPlan
+from foley.plan.speech import SpeechPlan
 
 # Splits become parts of paths, and the score table keeps `mean` for the mean over them.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -75,16 +76,18 @@ class Plan:
         study, shown = self.config.zero_shot, self.config.report.datasets
         audio = (
             self.config.diffusion, self.config.interpolation, self.config.foundation,
-            self.config.diverse_embeddings,
+            self.config.diverse_embeddings, self.config.speech,
         )  # fmt: skip
         wanted = [*(study.datasets if study else []), *shown]
         wanted += [dataset for part in audio if part is not None for dataset in part.datasets]
+        wanted += [self.config.speech.background.dataset] if self.config.speech is not None else []
         vectors = study.class_vectors if study else []
         self.data = DataPlan(self.config, resources, wanted, vectors, trust_cache=trust_cache)
         self._check()
         self.audio = AudioPlan(self.config, self.data)
         self.foundation = FoundationPlan(self.config, self.data, self.audio)
         self.diverse = DiversePlan(self.config, self.data, self.audio)
+        self.speech = SpeechPlan(self.config, self.data, self.audio, self.foundation)
         needed = [*self.audio.embeddings, *self.foundation.embeddings, *self.diverse.embeddings]
         for embedding in dict.fromkeys(needed):
             self._check_embedding(embedding)
@@ -97,7 +100,7 @@ class Plan:
     @property
     def has_studies(self) -> bool:
         """Whether any study runs; the page may show data alone."""
-        studies = (self.study, self.audio, self.foundation, self.diverse)
+        studies = (self.study, self.audio, self.foundation, self.diverse, self.speech)
         return any(study.datasets for study in studies)
 
     # The zero-shot study
@@ -280,8 +283,9 @@ class Plan:
     def _clip_studies(self) -> dict[str, Any]:
         """What the studies of clips say of themselves; they share generators and classifiers."""
         found = self.audio.summary()
-        for key, value in self.foundation.summary().items():
-            found[key] = {**found.get(key, {}), **value}
+        for summary in (self.foundation.summary(), self.speech.summary()):
+            for key, value in summary.items():
+                found[key] = {**found.get(key, {}), **value}
         return found
 
     # Checks
@@ -291,7 +295,8 @@ class Plan:
         if not self.datasets and not self.data.left_out:
             raise ConfigError(
                 "config: nothing to do: name datasets in `zero_shot.datasets`, `diffusion.datasets`, "
-                "`interpolation.datasets`, `foundation.datasets`, `diverse_embeddings.datasets` or `report.datasets`"
+                "`interpolation.datasets`, `foundation.datasets`, `diverse_embeddings.datasets`, `speech.datasets` or "
+                "`report.datasets`"
             )
         if not self.datasets:
             reasons = "; ".join(f"{dataset}: {reason}" for dataset, reason in self.data.left_out.items())

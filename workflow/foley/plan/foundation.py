@@ -223,7 +223,7 @@ class FoundationPlan:
         self.audio.check_splits("foundation.splits", self.study.splits, self.datasets)
         cache = Path(self.config.cache)
         for source in self.study.sources:
-            self._check_source(source, cache)
+            self.check_source("foundation.sources", source)
         for recogniser in self.recognisers:
             entry = self.config.audio_classifiers[recogniser]
             where = f"audio_classifiers.{recogniser}"
@@ -235,7 +235,9 @@ class FoundationPlan:
             if recogniser in self.probes:
                 self._check_probe(recogniser)
 
-    def _check_source(self, source: SyntheticSource, cache: Path) -> None:
+    def check_source(self, key: str, source: SyntheticSource) -> None:
+        """Raise ConfigError where a source that ``key`` has cannot be."""
+        cache = Path(self.config.cache)
         generator = source.generator.removesuffix(INTERPOLATED)
         entry = self.config.audio_generators[generator]
         if entry.kind not in (*TRAINED_GENERATORS, *PROMPTED_KINDS):
@@ -247,12 +249,12 @@ class FoundationPlan:
         prompted = entry.kind in PROMPTED_KINDS
         if prompted != (source.prompts is not None):
             raise ConfigError(
-                f"config: `foundation.sources` has `{source.id}`: a generator of kind `{entry.kind}` "
+                f"config: `{key}` has `{source.id}`: a generator of kind `{entry.kind}` "
                 + ("needs `prompts`" if prompted else "is trained on the split and takes no `prompts`")
             )
         if source.generator != generator and self.audio.interpolating != source.generator:
             raise ConfigError(
-                f"config: `foundation.sources` has `{source.id}`: interpolated clips are made as the study "
+                f"config: `{key}` has `{source.id}`: interpolated clips are made as the study "
                 f"`interpolation` says; set `interpolation.generator: {generator}` with the arm `interpolated`"
             )
         if prompted:

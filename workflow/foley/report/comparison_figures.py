@@ -24,7 +24,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Curve:
-    """Values of one method along the axis: (x, value, low, high), x > 0, the others as fractions."""
+    """Values of one method along the axis: (x, value, low, high), fractions; x > 0 where the axis is logarithmic."""
 
     name: str
     colour: int
@@ -168,10 +168,15 @@ def shares_svg(
     return svg.figure(top + len(rows) * high + 4, body, title, width)
 
 
-def learning_curves_svgs(panels: Sequence[CurvePanel], x_title: str) -> list[str]:
+def learning_curves_svgs(
+    panels: Sequence[CurvePanel], x_title: str, named: Mapping[float, str] | None = None
+) -> list[str]:
     """Lines with interval bands over a logarithmic x axis, a figure per panel, all with the same axes.
 
     Names stand at the ends of the lines. Pointing at a line dims the others.
+
+    Args:
+        named: Names of places on the axis, which is then linear: of ratios in dB, and of what has none.
     """
     points = [point for panel in panels for curve in panel.curves for point in curve.points]
     if not points:
@@ -183,18 +188,26 @@ def learning_curves_svgs(panels: Sequence[CurvePanel], x_title: str) -> list[str
     names = [n for p in panels for n in (*(c.name for c in p.curves), *(name for name, _, _ in p.lines))]
     longest = max(len(svg.shorten_middle(name, 22)) for name in names)
     right = svg.NARROW - 26 - 6.2 * longest
-    return [_curves_svg(panel, xs, ticks, right, x_title) for panel in panels]
+    return [_curves_svg(panel, xs, ticks, right, x_title, named) for panel in panels]
 
 
 def _curves_svg(
-    panel: CurvePanel, xs: Sequence[float], ticks: Sequence[float], right: float, x_title: str
+    panel: CurvePanel,
+    xs: Sequence[float],
+    ticks: Sequence[float],
+    right: float,
+    x_title: str,
+    named: Mapping[float, str] | None,
 ) -> str:
     left, top = 42.0, 30.0
     bottom = top + max(230.0, 14.0 * (len(panel.curves) + len(panel.lines)))
-    span = math.log(xs[-1] / xs[0])
+    span = math.log(xs[-1] / xs[0]) if named is None else xs[-1] - xs[0]
 
     def at_x(value: float) -> float:
-        return (left + right) / 2 if not span else left + (right - left) * math.log(value / xs[0]) / span
+        if not span:
+            return (left + right) / 2
+        part = math.log(value / xs[0]) if named is None else value - xs[0]
+        return left + (right - left) * part / span
 
     def at_y(fraction: float) -> float:
         return bottom - (bottom - top) * (100 * fraction - ticks[0]) / (ticks[-1] - ticks[0])
@@ -208,7 +221,7 @@ def _curves_svg(
     body.append(svg.line(left, bottom, right, bottom, "axis"))
     free = -math.inf
     for value in xs:
-        name = f"{value:g}"
+        name = f"{value:g}" if named is None else named.get(value, f"{value:g}")
         half = svg.CHAR * len(name) / 2
         if at_x(value) - half > free:
             body.append(svg.text(at_x(value), bottom + 16, name, "m sm", "middle"))

@@ -88,9 +88,7 @@ def _panel(
         _too_small(sizes),
         _costs(dataset, files.costs),
     ]
-    details = [
-        _asked(dataset, name, *texts) for (its, name), texts in files.prompts.items() if its == dataset
-    ]
+    details = [prompts_table(name, *texts) for (its, name), texts in files.prompts.items() if its == dataset]
     details.append(_all_sizes(sizes))
     return Panel(
         FOUNDATION, dataset, (), marked_up(figures),
@@ -345,7 +343,8 @@ def _length(hours: float) -> str:
     return f"{hours:.2f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
-def _asked(dataset: str, name: str, prompts: Path, rejected: Path) -> ValueTable:
+def prompts_table(name: str, prompts: Path, rejected: Path) -> ValueTable:
+    """What a set of prompts says, and what was refused."""
     table = tables.read(prompts, PROMPTS)
     refused = tables.read(rejected, REJECTED_PROMPTS)
     lines = [(r["label"], _short(r["text"]), "used") for r in table.to_pylist()]

@@ -31,6 +31,7 @@ from foley.report.leaderboard import boards, overviews, read_published
 from foley.report.learning_curves import learning_curves
 from foley.report.scores import ScoreBook, System
 from foley.report.sections import marked_up
+from foley.report.speech import SpeechTables, speech
 from foley.report.spread import spread
 from foley.report.study_words import ARMS, CHOSEN, words
 from foley.report.synthetic_quality import synthetic_quality
@@ -39,7 +40,7 @@ from foley.report.verdict import Finding, Verdict, verdicts
 from foley.report.who_wins import who_wins
 from foley.tables.report import EMBEDDING_MAP, GALLERY
 
-__all__ = ["TEMPLATES", "DatasetTables", "FoundationTables", "MapTable", "write_report"]
+__all__ = ["TEMPLATES", "DatasetTables", "FoundationTables", "MapTable", "SpeechTables", "write_report"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = ("leaderboard", "classes", "map")
@@ -67,6 +68,7 @@ def write_report(
     quality: Sequence[Path] = (),
     maps: Sequence[MapTable] = (),
     prompted: FoundationTables | None = None,
+    spoken: SpeechTables | None = None,
     published: Sequence[Path] = (),
     figures: Mapping[str, Path] | None = None,
     methods: Sequence[str] = (),
@@ -85,6 +87,7 @@ def write_report(
         quality: AUDIO_QUALITY tables of generated clips, for what scores leave out: values per class, warnings.
         maps: Embedding maps, in the order to show them.
         prompted: Costs, choices and prompts of the study of prompted generators.
+        spoken: Backgrounds of the study of speech, and what was kept apart in it.
         published: YAML files with published figures (see `read_published`).
         figures: Where to write ``leaderboard``, ``classes`` and ``map`` as SVG; absent ones are not written.
         methods: Methods and generators in the order of the config.
@@ -116,6 +119,7 @@ def write_report(
         foundation(book, prompted or FoundationTables(), labels),
         class_vectors(book),
         diverse_embeddings(book),
+        speech(book, spoken or SpeechTables(), labels),
     ]
     galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_galleries]
     settings = dict(config_summary)
@@ -236,6 +240,8 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
         "study": verdict.study,
         "dataset": verdict.dataset,
         "subject": its.subject,
+        "rivalry": verdict.rivalry,
+        "quantity": its.quantity,
         "listed": its.listed,
         "trained": its.trained,
         "leaky": verdict.leaky,
@@ -269,6 +275,8 @@ def _finding_context(finding: Finding, with_variant: bool, with_split: bool) -> 
         "split": finding.split,
         "variant": finding.system.variant,
         "leaky": [_finding_context(f, False, True) for f in finding.leaky],
+        "rival": finding.rival,
+        "to_rival": finding.to_rival,
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 ZERO_SHOT, INTERPOLATION, DIFFUSION, FOUNDATION = "zero_shot", "interpolation", "diffusion", "foundation"
 DIVERSE = "diverse_embeddings"
+SPEECH = "speech"
 # Arms of `interpolation`, as the page orders them: the baseline, the controls, then generated clips.
 ARMS = ("real", "duplicates", "classic", "interpolated", "sampled")
 # The mix that validation clips chose in each split of `foundation`.
@@ -28,6 +29,8 @@ class StudyWords:
         by_source: Whether its methods are mixes, of which the page also shows what each source's clips do as they are.
         baseline: What the judged methods are held against.
         controls: Methods whose gains a reader needs for comparison, though nothing in them was generated.
+        rival: The control that the judged methods are to stand in for, so that the verdict holds them against it, too.
+        quantity: What a gain is a change of.
         leaky: Splits that put clips of one recording into training and test; no mean is over them.
         same_classes: Whether all splits test the same classes, so that a class has a mean over splits.
         measures_accuracy: Whether methods are compared by accuracy; else a section of the study's own shows them.
@@ -44,6 +47,8 @@ class StudyWords:
     by_source: bool = False
     baseline: str = "real"
     controls: tuple[str, ...] = ()
+    rival: str = ""
+    quantity: str = "accuracy"
     leaky: frozenset[str] = frozenset()
     same_classes: bool = False
     measures_accuracy: bool = True
@@ -78,6 +83,18 @@ _WORDS = {
     DIFFUSION: StudyWords(leaky=frozenset({"random"}), same_classes=True, measures_accuracy=False),
     DIVERSE: StudyWords(
         overview="accuracy on test clips, in %",
+        same_classes=True,
+        measures_accuracy=False,
+    ),
+    SPEECH: StudyWords(
+        subject="Mixing generated backgrounds into training speech",
+        listed="Every arm",
+        trained="generators and the recognisers of each arm",
+        overview="accuracy of speech, in %",
+        baseline="none",
+        controls=("real", "classic"),
+        rival="real",
+        quantity="accuracy in noise that was held out (mean over all ratios)",
         same_classes=True,
         measures_accuracy=False,
     ),

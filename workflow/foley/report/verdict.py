@@ -13,7 +13,7 @@ from foley.report.mixes import as_they_are
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import is_leaky, words
 
-GAIN = "gain_over_"
+GAIN, DIFFERENCE = "gain_over_", "difference_to_"
 SPELT_OUT = 4  # comparisons that a reader takes in as sentences; more become a count and a table
 
 
@@ -28,6 +28,8 @@ class Finding:
     before: Score | None
     after: Score | None
     leaky: tuple[Finding, ...] = ()  # the same on splits that leak recordings
+    rival: str = ""  # what it is to stand in for
+    to_rival: Score | None = None  # difference to that
 
     @property
     def outcome(self) -> str:
@@ -35,6 +37,14 @@ class Finding:
         if self.gain.low is None or self.gain.high is None:
             return "unclear"
         return "helps" if self.gain.low > 0 else "hurts" if self.gain.high < 0 else "unclear"
+
+    @property
+    def rivalry(self) -> str:
+        """``more`` or ``less`` than its rival where the interval of the difference excludes 0, else ``even``; empty
+        where it has none."""
+        if self.to_rival is None or self.to_rival.low is None or self.to_rival.high is None:
+            return ""
+        return "more" if self.to_rival.low > 0 else "less" if self.to_rival.high < 0 else "even"
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Verdict:
     controls: tuple[Finding, ...] = ()  # what the study gains without any generator
     sources: tuple[Finding, ...] = ()  # each source's clips as they are, though nothing chose them
     leaky: bool = False  # whether nothing but splits that leak recordings was measured
+    rivalry: str = ""  # how the findings compare with their rival, in a sentence
 
     @property
     def spelt_out(self) -> bool:
@@ -75,8 +86,11 @@ def verdicts(book: ScoreBook) -> list[Verdict]:
                 summary = _summary(findings)
                 plain = as_they_are(f.system.method for f in measured) if words(study).by_source else []
                 sources = tuple(f for f in measured if f.system.method in plain)
+                against = _rivalry(findings)
                 found.append(
-                    Verdict(study, dataset, tuple(findings), summary, tuple(controls), sources, leaky)
+                    Verdict(
+                        study, dataset, tuple(findings), summary, tuple(controls), sources, leaky, against
+                    )
                 )
     return found
 
@@ -114,7 +128,10 @@ def _finding(
     assert gain is not None  # splits without one were passed by
     before = book.get(study, dataset, split, System(baseline, system.variant), "accuracy")
     after = book.get(study, dataset, split, system, "accuracy")
-    return Finding(split, system, baseline, gain, before, after, leaky)
+    its = words(study)
+    rival = its.rival if system.method not in its.controls else ""
+    to_rival = book.get(study, dataset, split, system, f"{DIFFERENCE}{rival}") if rival else None
+    return Finding(split, system, baseline, gain, before, after, leaky, rival, to_rival)
 
 
 def _summary(findings: list[Finding]) -> str:
@@ -128,3 +145,21 @@ def _summary(findings: list[Finding]) -> str:
         return f"{words[findings[0].outcome]} {'both' if total == 2 else f'all {total}'} comparisons"
     parts[0] += f" of {total} comparisons"
     return ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def _rivalry(findings: list[Finding]) -> str:
+    """Whether what was generated does as well as what it stands in for: a sentence, empty where nothing says."""
+    judged = [finding for finding in findings if finding.rivalry]
+    if not judged:
+        return ""
+    count, total, rival = Counter(f.rivalry for f in judged), len(judged), judged[0].rival
+    told = {
+        "more": f"more than {rival} ones",
+        "even": f"about as much as {rival} ones (the interval of the difference holds zero)",
+        "less": f"less than {rival} ones",
+    }
+    if len(count) == 1:
+        whole = "" if total == 1 else " in both comparisons" if total == 2 else f" in all {total} comparisons"
+        return f"They change it {told[judged[0].rivalry]}{whole}."
+    parts = [f"{told[kind]} in {count[kind]}" for kind in told if count[kind]]
+    return f"They change it {', '.join(parts[:-1])} and {parts[-1]} of {total} comparisons."

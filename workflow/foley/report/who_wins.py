@@ -10,8 +10,9 @@ from foley.report.scores import ALPHA, REFERENCES, Score, ScoreBook, System
 from foley.report.sections import Panel, Section, marked_up, near, place, variants
 from foley.report.study_words import words
 from foley.report.values import Cell, PValue, Row, ValueTable, crosses_zero, interval_text, points
+from foley.report.verdict import DIFFERENCE
 
-DIFFERENCE, P_VALUE = "difference_to_", "p_difference_to_"
+P_VALUE = f"p_{DIFFERENCE}"
 VARIANT = "variant_"  # after these prefixes: a difference to another variant of the method
 _NAMED = 3  # methods that a sentence names; more become a count
 

@@ -180,7 +180,7 @@ def train_arm(
     tested = real_clips(TEST, audio, rows, rate, window, progress)
     assert tested is not None  # a partition without test clips is never written
     answers = predict(trained, tested, class_ids, labels)
-    _save(models, trained)
+    save_models(models, trained)
     tables.write(history, HISTORY, rounds, provenance)
     tables.write(predictions, PREDICTIONS, answers, provenance)
     for checkpoint in kept:
@@ -190,6 +190,15 @@ def train_arm(
 def model_file(folder: Path, seed: int) -> Path:
     """Where a seed's weights lie."""
     return folder / f"seed={seed}{_SUFFIX}"
+
+
+def save_models(folder: Path, trained: Mapping[int, AudioClassifier]) -> None:
+    """Weights of these seeds, and of no others, in ``folder``; see :func:`model_files`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(f"*{_SUFFIX}"):
+        stale.unlink()
+    for seed, model in trained.items():
+        model.save(model_file(folder, seed))
 
 
 def model_files(folder: Path) -> dict[int, Path]:
@@ -285,12 +294,3 @@ def _refuse_other_sources(
             f"{where}: clips that were made from others than the split's training clips: {named(leaks)}; generate "
             "them again for this split"
         )
-
-
-def _save(folder: Path, trained: Mapping[int, AudioClassifier]) -> None:
-    """Weights of these seeds, and of no others, in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(f"*{_SUFFIX}"):
-        stale.unlink()
-    for seed, model in trained.items():
-        model.save(model_file(folder, seed))

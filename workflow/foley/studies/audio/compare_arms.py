@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from foley import tables
@@ -114,19 +115,19 @@ def compare_arms(
         measured = {split: run.measured for split, run in own.items()}
         if based and system != base:
             for split, run in own.items():
-                gains = _gains(run.measured, splits[split].runs[base].measured, baseline)
+                gains = gains_over(run.measured, splits[split].runs[base].measured, baseline)
                 measured[split] = run.measured | gains
         seeds = {split: run.seeds for split, run in own.items()}
         if len(folds) > 1 and all(fold in own for fold in folds):
-            seeds[MEAN] = _same_seeds([own[fold].seeds for fold in folds], dataset, system)
-            measured[MEAN] = _mean([measured[fold] for fold in folds])
+            seeds[MEAN] = same_seeds([own[fold].seeds for fold in folds], dataset, system)
+            measured[MEAN] = mean_over_folds([measured[fold] for fold in folds])
         for split, found in measured.items():
-            labels = _labels(study, dataset, split, *system)
-            rows += _rows(labels, found, seeds[split])
-    ratio = _test_train_ratio([splits[fold].rows for fold in folds])
+            labels = labels_of(study, dataset, split, *system)
+            rows += rows_of(labels, found, seeds[split])
+    ratio = tested_over_trained([splits[fold].rows for fold in folds])
     for variant in sorted({system.variant for system in systems}):
-        rows += _pair_rows(study, dataset, variant, splits, folds, ratio)
-    rows += _reference_rows(study, dataset, splits, folds)
+        rows += pair_rows(study, dataset, variant, splits, folds, ratio)
+    rows += reference_rows(study, dataset, splits, folds)
     tables.write(output, SCORES, rows, provenance)
 
 
@@ -136,7 +137,11 @@ def read_closed(path: Path, role: str = TEST) -> Predicted:
     Raises:
         ValueError: no such predictions in the setting ``closed``, or seeds that answer for different clips.
     """
-    table = tables.read(path, PREDICTIONS)
+    return closed_of(tables.read(path, PREDICTIONS), path, role)
+
+
+def closed_of(table: pa.Table, path: Path, role: str = TEST) -> Predicted:
+    """The same from rows of PREDICTIONS that were read from ``path`` already."""
     table = table.filter(pc.and_(pc.equal(table["setting"], CLOSED), pc.equal(table["role"], role)))
     if not table.num_rows:
         raise ValueError(
@@ -247,21 +252,21 @@ def _read_runs(
     return splits, datasets.pop()
 
 
-def _gains(here: Quantities, base: Quantities, baseline: str) -> Quantities:
+def gains_over(here: Quantities, base: Quantities, baseline: str) -> Quantities:
     """Differences in accuracy, and in recall class by class."""
     return {
-        (f"gain_over_{baseline}", class_id): _difference(measured, base[name, class_id])
+        (f"gain_over_{baseline}", class_id): difference_of(measured, base[name, class_id])
         for (name, class_id), measured in here.items()
         if name in ("accuracy", "recall")
     }
 
 
-def _difference(here: Measured, base: Measured) -> Measured:
+def difference_of(here: Measured, base: Measured) -> Measured:
     # Means over seeds: the seed of one arm says nothing of the same number in another, which sees other batches.
     return Measured(np.array([here.per_seed.mean() - base.per_seed.mean()]), here.draws - base.draws, here.n)
 
 
-def _mean(parts: Sequence[Quantities]) -> Quantities:
+def mean_over_folds(parts: Sequence[Quantities]) -> Quantities:
     """Means over folds; of a class, over the folds that test it, and in a draw over those that drew it."""
     found: Quantities = {}
     for key in dict.fromkeys(key for part in parts for key in part):
@@ -277,7 +282,7 @@ def _mean(parts: Sequence[Quantities]) -> Quantities:
     return found
 
 
-def _same_seeds(seeds: Sequence[tuple[int, ...]], dataset: str, system: System) -> tuple[int, ...]:
+def same_seeds(seeds: Sequence[tuple[int, ...]], dataset: str, system: System) -> tuple[int, ...]:
     if len(set(seeds)) > 1:
         raise ValueError(
             f"{dataset}: arm `{system.method}` of `{system.variant}` has other seeds in one fold than in another "
@@ -286,10 +291,13 @@ def _same_seeds(seeds: Sequence[tuple[int, ...]], dataset: str, system: System) 
     return seeds[0]
 
 
-def _rows(labels: Mapping[str, str], found: Quantities, seeds: tuple[int, ...]) -> list[dict[str, Any]]:
+def rows_of(
+    labels: Mapping[str, str], found: Quantities, seeds: tuple[int, ...], by_seed: Sequence[str] = BY_SEED
+) -> list[dict[str, Any]]:
+    """Rows of SCORES; what ``by_seed`` names has one for each seed and one for their spread besides."""
     rows = []
     for (name, class_id), measured in found.items():
-        if name in BY_SEED:
+        if name in by_seed:
             rows += summary_rows(labels, name, seeds, measured)
         else:
             rows.append(_row(labels, name, measured, class_id))
@@ -305,18 +313,32 @@ def _row(
     )
 
 
-def _pair_rows(
-    study: str, dataset: str, variant: str, splits: Mapping[str, Split], folds: Sequence[str], ratio: float
+def pair_rows(
+    study: str,
+    dataset: str,
+    variant: str,
+    splits: Mapping[str, Split],
+    folds: Sequence[str],
+    ratio: float,
+    *,
+    quantity: str = "accuracy",
+    pooled: Split | None = None,
 ) -> list[dict[str, Any]]:
-    """All pairs of arms of one classifier, in both directions."""
+    """All pairs of arms of one classifier, in both directions.
+
+    Args:
+        quantity: what is compared; of others than accuracy the rows bear its name, as in ``uar_difference_to_real``.
+        pooled: the test clips of all folds together, whose difference then stands for the mean over folds.
+    """
+    prefix = "" if quantity == "accuracy" else f"{quantity}_"
     rows: list[dict[str, Any]] = []
     arms = sorted({s.method for part in splits.values() for s in part.runs if s.variant == variant})
     tested: dict[str, list[tuple[str, str, int, float]]] = defaultdict(list)
     for one, other in combinations(arms, 2):
         here, there = System(one, variant), System(other, variant)
         differences = {
-            split: _difference(
-                part.runs[here].measured["accuracy", None], part.runs[there].measured["accuracy", None]
+            split: difference_of(
+                part.runs[here].measured[quantity, None], part.runs[there].measured[quantity, None]
             )
             for split, part in splits.items()
             if here in part.runs and there in part.runs
@@ -325,7 +347,12 @@ def _pair_rows(
         for split, difference in differences.items():
             tested[split].append((one, other, 1, bootstrap_p(difference.draws)))
         if len(of_folds) == len(folds) > 1:
-            difference = _mean([{("", None): part} for part in of_folds])["", None]
+            if pooled is None:
+                difference = mean_over_folds([{("", None): part} for part in of_folds])["", None]
+            else:
+                difference = difference_of(
+                    pooled.runs[here].measured[quantity, None], pooled.runs[there].measured[quantity, None]
+                )
             p = corrected_t_test(np.array([part.per_seed[0] for part in of_folds]), ratio)
             # Folds that all differ by the same amount leave the bootstrap's.
             p = bootstrap_p(difference.draws) if math.isnan(p) else p
@@ -333,27 +360,27 @@ def _pair_rows(
             differences[MEAN] = difference
         for split, difference in differences.items():
             for method, opponent, sign in ((one, other, 1), (other, one, -1)):
-                labels = _labels(study, dataset, split, method, variant)
+                labels = labels_of(study, dataset, split, method, variant)
                 signed = Measured(
                     # Without a minus before a zero.
                     sign * difference.per_seed + 0.0,
                     sign * difference.draws + 0.0,
                     difference.n,
                 )
-                rows.append(_row(labels, f"difference_to_{opponent}", signed))
+                rows.append(_row(labels, f"{prefix}difference_to_{opponent}", signed))
     for split, pairs in tested.items():
         for (one, other, n, _), p in zip(pairs, holm(np.array([p for *_, p in pairs])), strict=True):
             for method, opponent in ((one, other), (other, one)):
-                labels = _labels(study, dataset, split, method, variant)
-                rows.append(score_row(labels, f"p_difference_to_{opponent}", p, n))
+                labels = labels_of(study, dataset, split, method, variant)
+                rows.append(score_row(labels, f"p_{prefix}difference_to_{opponent}", p, n))
     return rows
 
 
-def _labels(study: str, dataset: str, split: str, method: str, variant: str) -> dict[str, str]:
+def labels_of(study: str, dataset: str, split: str, method: str, variant: str) -> dict[str, str]:
     return {"study": study, "dataset": dataset, "split": split, "method": method, "variant": variant}
 
 
-def _test_train_ratio(partitions: Sequence[Sequence[Mapping[str, Any]]]) -> float:
+def tested_over_trained(partitions: Sequence[Sequence[Mapping[str, Any]]]) -> float:
     """Tested over training recordings, summed over folds: n_test / n_train of the corrected t-test.
 
     What a fold draws is recordings; the clips of one say much the same.
@@ -364,7 +391,7 @@ def _test_train_ratio(partitions: Sequence[Sequence[Mapping[str, Any]]]) -> floa
     return recordings[TEST] / recordings[TRAIN] if recordings[TRAIN] else 0.0
 
 
-def _reference_rows(
+def reference_rows(
     study: str, dataset: str, splits: Mapping[str, Split], folds: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What needs no ears: chance (one class in C), and always saying the commonest class of the training clips."""
@@ -382,7 +409,7 @@ def _reference_rows(
             parts = [of_split[fold] for fold in folds]
             of_split[MEAN] = float(np.mean([value for value, _ in parts])), sum(n for _, n in parts)
     return [
-        score_row(_labels(study, dataset, split, method, ""), "accuracy", value, n)
+        score_row(labels_of(study, dataset, split, method, ""), "accuracy", value, n)
         for method, of_split in found.items()
         for split, (value, n) in of_split.items()
     ]

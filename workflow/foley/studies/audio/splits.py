@@ -2,9 +2,10 @@
 
 A dataset with official folds has the splits ``fold<number>``: that fold tests, the next one in cyclic order validates,
 the others train. One with official train and test parts has ``official``. Any other gets folds drawn by seed,
-``fold1`` ... ``foldK``, with the classes about even and recordings whole. Besides, all have ``random``, the way in
-which some published figures were made: clips are drawn one by one, so that clips of one recording lie on both sides.
-Its accuracy also says how well recordings are known again, and it enters no mean with the others.
+``fold1`` ... ``foldK``, with the classes about even, recordings whole and, of speech, speakers whole. Besides, all have
+``random``, the way in which some published figures were made: clips are drawn one by one, so that clips of one
+recording lie on both sides. Its accuracy also says how well recordings are known again, and it enters no mean with the
+others.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 TRAIN, VALIDATION, TEST = ROLES = ("train", "validation", "test")
 RANDOM, OFFICIAL, FOLD = "random", "official", "fold"
 # What the partition asks of the clips.
-COLUMNS = ("clip_id", "class_id", "label", "labels", "recording_id", "fold", "split")
+COLUMNS = ("clip_id", "class_id", "label", "labels", "recording_id", "speaker_id", "fold", "split")
 # Drawn parts are whole numbers of folds, of so many at most.
 _FINEST_FOLDS = 20
 _NAMED = 8  # classes or recordings that an error names
@@ -182,10 +183,16 @@ def classes_in(rows: Iterable[Mapping[str, Any]]) -> list[int]:
 
 def leaking_recordings(rows: Iterable[Mapping[str, Any]]) -> set[str]:
     """Recordings with clips in two roles."""
+    return leaking(rows, "recording_id")
+
+
+def leaking(rows: Iterable[Mapping[str, Any]], key: str) -> set[str]:
+    """Values of a column, such as speakers, with clips in two roles; clips without one share nothing."""
     roles: dict[str, set[str]] = defaultdict(set)
     for row in rows:
-        roles[row["recording_id"]].add(row["role"])
-    return {recording for recording, its in roles.items() if len(its) > 1}
+        if row[key] is not None:
+            roles[row[key]].add(row["role"])
+    return {value for value, its in roles.items() if len(its) > 1}
 
 
 def draw_folds(
@@ -253,7 +260,27 @@ def _roles(
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[str]]:
-    return [row["class_id"] for row in rows], [row["recording_id"] for row in rows]
+    """Class of each clip, and what it is drawn with."""
+    return [row["class_id"] for row in rows], whole_groups(rows)
+
+
+def whole_groups(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of what is drawn as a whole: clips that share a recording or a speaker, in however many steps; the
+    recordings themselves where no clip names a speaker."""
+    if all(row["speaker_id"] is None for row in rows):
+        return [row["recording_id"] for row in rows]
+    above: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def top(node: tuple[str, str]) -> tuple[str, str]:
+        while above.setdefault(node, node) != node:
+            node = above[node]
+        return node
+
+    for row in rows:
+        if row["speaker_id"] is not None:
+            recording, speaker = top(("recording", row["recording_id"])), top(("speaker", row["speaker_id"]))
+            above[max(recording, speaker)] = min(recording, speaker)
+    return [" ".join(top(("recording", row["recording_id"]))) for row in rows]
 
 
 def _random_roles(count: int, settings: Splits) -> list[str | None]:
