@@ -16,6 +16,7 @@ import torch
 from foley import tables
 from foley.audio.decode import resample
 from foley.audio.store import Progress, iter_waveforms
+from foley.encoders.protocol import AudioEncoder, WindowEncoder
 from foley.tables.features import EMBEDDINGS, HISTORY
 from foley.tables.zero_shot import PARTITION
 from foley.training.checkpoint import Checkpoint
@@ -109,7 +110,8 @@ def embed_shard(
 ) -> None:
     """Embed one shard of clips with a pretrained encoder (``target``, ``module:Class``, its module has ``load``).
 
-    Clips of one length go through together, so that no clip's embedding depends on padding.
+    A row is a clip, or one of its windows where the encoder is a ``WindowEncoder``. Clips of one length go through
+    together, so that no clip's embedding depends on padding.
     """
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -120,8 +122,19 @@ def embed_shard(
             resampled = [resample(samples, rate, encoder.sample_rate_hz) for samples in waveforms]
             for row, samples in enumerate(resampled):
                 by_length[len(samples)].append(row)
-            vectors = np.empty((len(ids), encoder.dim), dtype=np.float32)
+            of_clip: dict[int, np.ndarray] = {}
             for rows in by_length.values():
                 batch = torch.from_numpy(np.stack([resampled[row] for row in rows]))
-                vectors[rows] = encoder.embed(batch.to(device)).float().cpu().numpy()
-            out.write(_embedding_table(ids, np.zeros(len(ids), dtype=np.int32), vectors))
+                vectors = _embed_batch(encoder, batch.to(device))
+                of_clip.update(zip(rows, vectors.float().cpu().numpy(), strict=True))
+            found = [of_clip[row] for row in range(len(ids))]
+            names = [name for name, own in zip(ids, found, strict=True) for _ in own]
+            windows = np.concatenate([np.arange(len(own), dtype=np.int32) for own in found])
+            out.write(_embedding_table(names, windows, np.concatenate(found)))
+
+
+def _embed_batch(encoder: AudioEncoder, batch: torch.Tensor) -> torch.Tensor:
+    """Waveforms [B, T] -> vectors [B, W, D]; of an encoder that hears a clip as a whole, W is 1."""
+    if isinstance(encoder, WindowEncoder):
+        return encoder.embed_windows(batch)
+    return encoder.embed(batch)[:, None]
