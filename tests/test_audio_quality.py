@@ -279,10 +279,9 @@ def test_memorisation_is_held_against_training_clips(toy: Toy, found: Found, cla
         for d in cdist(toy.means("synthetic", c), train, "cosine").min(1)
     ]
     row = found["e", "memorised", class_id]
-    assert row["value"] == np.mean(flags)
-    # Of 12 training clips none can be as rare as one in twenty.
-    if class_id is not None:
-        assert "too few for any flag" in row["warning"]
+    # Of 12 training clips none can be as rare as one in twenty: neither classes nor all together have a value.
+    assert not any(flags) and row["value"] is None and row["low"] is None
+    assert ("2 of 2 classes" if class_id is None else "12 real clips") in row["warning"]
 
 
 def test_copies_of_training_clips_are_flagged(tmp_path: Path) -> None:
@@ -298,6 +297,25 @@ def test_copies_of_training_clips_are_flagged(tmp_path: Path) -> None:
         row = found["e", "memorised", class_id]
         assert row["value"] >= 0.4 and row["low"] <= row["value"] <= row["high"] and row["warning"] is None
     assert sum(row["metric"] == "memorised" for row in scores) == 3
+
+
+def test_memorisation_of_all_is_that_of_the_classes_that_can_tell(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, trains=30)
+    for name in toy.names("train", 5)[15:]:
+        toy.role[name] = "validation"
+    for class_id in CLASSES:
+        for made, real in zip(toy.names("synthetic", class_id), toy.names("train", class_id), strict=False):
+            toy.windows[made] = toy.windows[real]
+    toy.write()
+    found, scores = toy.measure()
+    whole, enough, few = (found["e", "memorised", c] for c in (None, 3, 5))
+    assert few["value"] is None and "15 real clips" in few["warning"] and few["n_synthetic"] == 10
+    assert enough["warning"] is None and enough["value"] > 0.4
+    assert "1 of 2 classes" in whole["warning"] and whole["n_synthetic"] == 10
+    assert whole["value"] == enough["value"] and whole["low"] <= whole["value"] <= whole["high"]
+    # It stands, with its warning in the other table.
+    stands = {s["class_id"]: s["value"] for s in scores if s["metric"] == "memorised"}
+    assert stands == {None: whole["value"], 3: enough["value"]}
 
 
 def test_too_few_vectors_are_told_and_do_not_stand_alone(tmp_path: Path) -> None:

@@ -509,6 +509,35 @@ def test_warnings_are_counted_with_their_reason(book: Callable[..., ScoreBook], 
     assert cells(table) == [["FAD, sample", "vggish", reason, "56", "56"]]
 
 
+def test_a_part_of_copies_that_is_not_of_all_classes_is_no_best(
+    book: Callable[..., ScoreBook], tmp_path: Path
+) -> None:
+    rows = [
+        row("diffusion", split, method, "v", "memorised", value)
+        for method, value in (("a", 0.0), ("b", 0.2))
+        for split in ("fold1", "fold2", "mean")
+    ]
+    more = [
+        {
+            "dataset": "soundbox", "split": "fold2", "generator": method, "embedding": "v", "metric": "memorised",
+            "value": 0.1, "n_synthetic": 10, "warning": "1 of 3 classes have too few real clips",
+        }
+        for method in "ab"
+    ]  # fmt: skip
+    tables.write(tmp_path / "q.parquet", AUDIO_QUALITY, more)
+    for quality, hint, marks in (
+        ([], "↓ lower is better", ["best", ""]),
+        ([tmp_path / "q.parquet"], "↓ lower is better; not of all classes", ["", ""]),
+    ):
+        section = audio_quality(book(rows), quality)
+        assert section is not None
+        (table,) = section.panels[0].tables
+        assert table.columns == (("copies, %", hint),)
+        assert [r.cells[0].mark for r in table.rows] == marks
+        told = "in the classes with enough real clips to tell" in section.panels[0].sentences[0][1]
+        assert told == bool(quality)
+
+
 def test_recognition_per_class_is_the_mean_over_folds(book: Callable[..., ScoreBook], tmp_path: Path) -> None:
     section = quality_section(book(diffusion_rows(), GENERATORS), tmp_path)
     table = found(section.panels[0].details, "Recognised clips of each class")

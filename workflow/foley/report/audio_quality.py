@@ -16,7 +16,7 @@ import numpy as np
 from foley import tables
 from foley.report import figures as draw
 from foley.report.comparison_figures import shares_svg
-from foley.report.scores import REFERENCES, Score, ScoreBook, System
+from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.sections import Panel, Section, marked_up, place
 from foley.report.study_words import DIFFUSION, is_leaky
 from foley.report.values import (
@@ -89,6 +89,8 @@ PAIRED = (
     "frechet_audio_distance_shrunk",
     "kernel_audio_distance",
 )
+# What a warning says of a value that is shown in spite of it.
+NOTES = {"memorised": "not of all classes"}
 _CLASSES_TOGETHER = 25  # in one figure
 _Key = tuple[str, str, str]  # metric, embedding, generator
 
@@ -102,6 +104,7 @@ class _Quality:
     warned: Mapping[_Key, int] = field(default_factory=dict)  # classes with a warning
     # (metric, embedding, reason) -> values with it, and all values.
     warnings: Mapping[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    noted: frozenset[tuple[str, _Key]] = frozenset()  # (split, key): over all classes, with a warning
 
 
 def audio_quality(
@@ -148,6 +151,12 @@ def _read_quality(paths: Sequence[Path]) -> dict[str, _Quality]:
             rows[row["dataset"]].append(row)
     found = {}
     for dataset, its in rows.items():
+        noted = set()
+        for row in its:
+            if row["warning"] and row["class_id"] is None:
+                key = (row["metric"], row["embedding"], row["generator"])
+                leaky = is_leaky(DIFFUSION, row["split"])
+                noted |= {(split, key) for split in ((row["split"],) if leaky else (row["split"], MEAN))}
         its = [row for row in its if not is_leaky(DIFFUSION, row["split"])] or its
         values: dict[tuple[str, str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         warned: dict[tuple[str, str, str], set[int]] = defaultdict(set)
@@ -168,6 +177,7 @@ def _read_quality(paths: Sequence[Path]) -> dict[str, _Quality]:
             {key: {c: float(np.mean(v)) for c, v in of.items()} for key, of in values.items()},
             {key: len(classes) for key, classes in warned.items()},
             {(m, e, reason): (count, totals[m, e]) for (m, e, reason), count in reasons.items()},
+            frozenset(noted),
         )
     return found
 
@@ -281,7 +291,15 @@ class _Panels:
             )
             if any(cell.published for cell in row):
                 rows.append(Row((method,), row, "published only", True))
-        return rows, tuple((measures[metric].name, measures[metric].direction) for metric in known)
+        return rows, tuple((measures[m].name, self._hint(split, systems, m)) for m in known)
+
+    def _hint(self, split: str, systems: Sequence[System], metric: str) -> str:
+        """Which direction is better, and what has to be known of values that a warning concerns."""
+        noted = any(self._noted(split, system, metric) for system in systems)
+        return MEASURES[metric].direction + (f"; {NOTES[metric]}" if noted and metric in NOTES else "")
+
+    def _noted(self, split: str, system: System, metric: str) -> bool:
+        return (split, (metric, system.variant, system.method)) in self.more.noted
 
     def _column(self, split: str, systems: Sequence[System], metric: str) -> list[Cell]:
         """Cells of the systems; the best generator is marked where there is a choice and a direction."""
@@ -296,6 +314,8 @@ class _Panels:
             if score is not None and system.method != REAL
         ]
         best = _best(measure, generated) if len(generated) > 1 else None
+        if metric == "memorised" and any(self._noted(split, system, metric) for system in systems):
+            best = None  # what is not of all classes is no best
         return [
             Cell(
                 score,
@@ -499,6 +519,8 @@ class _Panels:
         if share > 0:
             which = "At most " if len(scores) > 1 else ""
             text = f"{which}{percent(share)} % of clips ({worst}) are flagged as copies of training clips"
+        if any(self._noted(split, System(method, variant), "memorised") for method in scores):
+            text += " in the classes with enough real clips to tell"
         return [f"{text}{beside}."]
 
     def _rivals(self, split: str, variant: str, metric: str, first: str, scores: Mapping[str, Score]) -> str:

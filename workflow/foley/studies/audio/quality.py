@@ -53,10 +53,13 @@ CLAP = "clap"
 SYNTHETIC, TEST, TRAIN = "synthetic", "test", "train"
 FRECHET, SHRUNK, INFINITE = (f"frechet_audio_distance{kind}" for kind in ("", "_shrunk", "_infinity"))
 KERNEL = "kernel_audio_distance"
+MEMORISED = "memorised"
 RECOGNITION = "recognition_accuracy"
 CLASS_MEAN = "_class_mean"
 # Depends on the number of vectors as much as on their distance: never without n and its warning.
 NEVER_ALONE = frozenset({FRECHET, FRECHET + CLASS_MEAN})
+# A value of these stands in spite of a warning, which is a note on how to read it: the page shows both.
+NOTED = frozenset({MEMORISED})
 RECOGNITION_RANKS = (1, 5)
 PROMPT_RANKS = (1, 5, 10)
 
@@ -243,7 +246,7 @@ def measure_real(
 def quality_scores(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of AUDIO_QUALITY -> rows of SCORES: those whose value may stand alone.
 
-    That is: it is there, has no warning, and is no plain Fréchet distance.
+    That is: it is there, has no warning (or one that is a note, ``NOTED``), and is no plain Fréchet distance.
     """
     return [
         {
@@ -267,7 +270,8 @@ def quality_scores(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def stands_alone(row: Mapping[str, Any]) -> bool:
-    return row["value"] is not None and row["warning"] is None and row["metric"] not in NEVER_ALONE
+    trusted = row["warning"] is None or row["metric"] in NOTED
+    return row["value"] is not None and trusted and row["metric"] not in NEVER_ALONE
 
 
 # Reading
@@ -485,16 +489,28 @@ def _memorised(train: VectorSet, near: VectorSet, o: QualityOptions) -> list[dic
         train.vectors, near.vectors, real_recordings=_numbers(train.recordings), level=o.level,
         real_classes=train.class_ids, made_classes=near.class_ids,
     )  # fmt: skip
-    flags = _mean_rows("memorised", found.flagged[None].astype(float), near.class_ids, near.recordings, o)
-    ends = {row["class_id"]: (row["low"], row["high"]) for row in flags}
     scores = memorisation_scores(
         found, level=o.level, real_classes=train.class_ids, made_classes=near.class_ids
     )
+    judged = np.isin(near.class_ids, [s.class_id for s in scores if s.class_id is not None and s.judged])
+    flags = (
+        _mean_rows(
+            MEMORISED,
+            found.flagged[None, judged].astype(float),
+            near.class_ids[judged],
+            near.recordings[judged],
+            o,
+        )
+        if judged.any()
+        else []
+    )
+    ends = {row["class_id"]: (row["low"], row["high"]) for row in flags}
     rows = []
     for score in scores:
         n, m = score.n_real, score.n_made
+        of = score.judged if score.class_id is None else m
         of_class = [
-            _row("memorised", score.class_id, score.flagged, n, m, warning=score.warning),
+            _row(MEMORISED, score.class_id, score.flagged, n, of, warning=score.warning),
             _row(
                 "nearest_distance", score.class_id, score.median_distance, n, m,
                 warning="" if m else "no synthetic clips",
@@ -504,7 +520,7 @@ def _memorised(train: VectorSet, near: VectorSet, o: QualityOptions) -> list[dic
                 warning="" if score.median_real_distance >= 0 else "no training clip of another recording",
             ),
         ]  # fmt: skip
-        if m:
+        if score.judged:
             of_class[0]["low"], of_class[0]["high"] = ends[score.class_id]
         rows += of_class
     return rows
