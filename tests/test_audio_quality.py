@@ -543,6 +543,30 @@ def test_pairs_are_compared_class_by_class(tmp_path: Path) -> None:
     assert not any("real" in key[2] for key in found)
 
 
+def test_generators_of_other_numbers_are_no_pair_where_the_number_matters(tmp_path: Path) -> None:
+    rows = [
+        quality_row(split, generator, name, 1.0 + c * number, class_id=c) | {"n_synthetic": 24 if few else 40}
+        for number, generator in enumerate("abc")
+        for split in ("fold1", "fold2")
+        for name in ("frechet_audio_distance_shrunk", "kernel_audio_distance")
+        for c in range(4)
+        # Another number of every clip of b, and of a class of c in one fold.
+        for few in [generator == "b" or (generator, split, c) == ("c", "fold2", 3)]
+    ]
+    found = compare(tmp_path, rows)
+    pairs = {
+        (split, method, metric.removesuffix("_distance_difference_to_a")): row["n"]
+        for (split, method, metric, _), row in found.items()
+        if metric.endswith("to_a") and not metric.startswith("p_")
+    }
+    shrunk, kernel = "frechet_audio_distance_shrunk_difference_to_a", "kernel_audio"
+    assert pairs == {
+        ("fold1", "b", kernel): 4, ("fold2", "b", kernel): 4, ("mean", "b", kernel): 4,
+        ("fold1", "c", kernel): 4, ("fold2", "c", kernel): 4, ("mean", "c", kernel): 4,
+        ("fold1", "c", shrunk): 4, ("fold2", "c", shrunk): 3, ("mean", "c", shrunk): 3,
+    }  # fmt: skip
+
+
 def test_tables_of_one_dataset_are_wanted_once(tmp_path: Path) -> None:
     row = quality_row("fold1", "g", "precision", 0.5)
     tables.write(tmp_path / "a", AUDIO_QUALITY, [row])

@@ -74,6 +74,24 @@ def test_a_split_that_a_dataset_does_not_have(tmp_path: Path, dataset: str, spli
     assert plan(tmp_path, diffusion={**study, "datasets": ["hub"]}).splits("hub") == [split]
 
 
+def test_the_yardstick_has_as_many_clips_as_the_fewest_that_are_measured(tmp_path: Path) -> None:
+    study = {
+        "datasets": ["soundbox"],
+        "splits": ["fold1", "fold2"],
+        "generators": ["mel"],
+        "probe": "log_mel",
+    }
+    between = {
+        "datasets": ["soundbox"], "splits": ["fold2"], "generator": "mel", "classifiers": ["log_mel"],
+        "pairs_per_class": 7, "arms": ["real", "interpolated"],
+    }  # fmt: skip
+    made = plan(tmp_path, {"clips_per_class": 12}, diffusion=study, interpolation=between)
+    assert "mel.interpolated" in made.measured("soundbox", "fold2")
+    assert [made.clips_per_class("soundbox", split) for split in ("fold1", "fold2")] == [12, 7]
+    more = plan(tmp_path, {"clips_per_class": 5}, diffusion=study, interpolation=between)
+    assert more.clips_per_class("soundbox", "fold2") == 5
+
+
 def vocoder(folder: Path, **facts: Any) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(AUDIOLDM | facts))

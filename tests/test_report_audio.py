@@ -538,6 +538,55 @@ def test_a_part_of_copies_that_is_not_of_all_classes_is_no_best(
         assert told == bool(quality)
 
 
+def test_generators_of_other_numbers_have_no_best_where_the_number_matters(
+    book: Callable[..., ScoreBook], tmp_path: Path
+) -> None:
+    values = {
+        "frechet_audio_distance_shrunk": (3.0, 4.0),
+        "kernel_audio_distance": (6.0, 5.0),
+        "vendi": (9.0, 8.0),
+    }
+    given = [
+        (metric, method, value)
+        for metric, both in values.items()
+        for method, value in zip("ab", both, strict=True)
+    ]
+    rows = [row("diffusion", "fold1", method, "v", metric, value) for metric, method, value in given]
+    for a_number in (40, 24):
+        quality = [
+            {
+                "dataset": "soundbox", "split": "fold1", "generator": method, "embedding": "v", "metric": metric,
+                "value": value, "n_real": 40, "n_synthetic": 40 if method == "b" else a_number,
+            }
+            for metric, method, value in given
+        ]  # fmt: skip
+        tables.write(tmp_path / "q.parquet", AUDIO_QUALITY, quality)
+        section = audio_quality(book(rows), [tmp_path / "q.parquet"])
+        assert section is not None
+        (panel,) = section.panels
+        marks = {
+            name: [r.cells[number].mark for r in table.rows]
+            for table in panel.tables
+            for number, (name, _) in enumerate(table.columns)
+        }
+        hints = {name: hint for table in panel.tables for name, hint in table.columns}
+        equal = a_number == 40
+        assert marks == {
+            "FAD, shrunk": ["best", ""] if equal else ["", ""],
+            "KAD": ["", "best"],
+            "Vendi": ["best", ""] if equal else ["", ""],
+        }
+        for name, hint in hints.items():
+            assert ("number of clips, which differs" in hint) == (not equal and name != "KAD")
+        assert ("a comes closest" if equal else "b comes closest") in panel.sentences[0][1]
+        if equal:
+            assert not panel.details
+        else:
+            assert cells(panel.details[0]) == [
+                ["a", "b", "FAD, shrunk", "not compared: 24 and 40 vectors", "–", "–"]
+            ]
+
+
 def test_recognition_per_class_is_the_mean_over_folds(book: Callable[..., ScoreBook], tmp_path: Path) -> None:
     section = quality_section(book(diffusion_rows(), GENERATORS), tmp_path)
     table = found(section.panels[0].details, "Recognised clips of each class")

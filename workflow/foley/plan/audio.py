@@ -135,6 +135,16 @@ class AudioPlan:
             found.append(own)
         return [*found, REAL]
 
+    def clips_per_class(self, dataset: str, split: str) -> int:
+        """Clips of a class that the yardstick takes: as many as whatever is measured beside it and has fewest."""
+        study = self.interpolation
+        return min(
+            study.pairs_per_class
+            if study is not None and generator == self.interpolating
+            else self.config.audio_generators[generator].clips_per_class
+            for generator in self.measured(dataset, split)[:-1]
+        )
+
     def embeddings_of(self, generator: str) -> list[str]:
         """Pretrained embeddings that clips are measured in; interpolated ones only in the probe's."""
         return [] if generator == self.interpolating else self.embeddings
