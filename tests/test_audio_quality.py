@@ -17,6 +17,7 @@ from foley.metrics.frechet_audio import ExtrapolationOptions, extrapolate
 from foley.studies.audio import quality as module
 from foley.studies.audio.compare_generators import compare_generators
 from foley.studies.audio.quality import (
+    NOTED,
     EmbeddingTables,
     ProbeTables,
     QualityOptions,
@@ -331,7 +332,10 @@ def test_too_few_vectors_are_told_and_do_not_stand_alone(tmp_path: Path) -> None
     assert "FAD∞ needs 8" in found["e", "frechet_audio_distance_infinity", None]["warning"]
     assert found["e", "frechet_audio_distance", None]["warning"] is None  # there are more than three vectors
     warned = {key for key, row in found.items() if row["warning"] is not None}
+    warned = {key for key in warned if key[1] not in NOTED}
     assert warned and all((r["variant"], r["metric"], r["class_id"]) not in warned for r in scores)
+    mean = found["e", "frechet_audio_distance_shrunk_class_mean", None]
+    assert mean["value"] is None and mean["warning"] == "1 of 2 classes have no value"
     assert all(r["value"] is not None for r in scores)
     assert {r["metric"] for r in scores if r["class_id"] == 3} >= {
         "frechet_audio_distance_shrunk",
@@ -339,7 +343,9 @@ def test_too_few_vectors_are_told_and_do_not_stand_alone(tmp_path: Path) -> None
     }
 
 
-def test_a_singular_covariance_is_a_warning_of_the_plain_distance_alone(tmp_path: Path) -> None:
+def test_a_singular_covariance_is_a_warning_of_the_plain_distance_and_a_note_on_the_shrunk(
+    tmp_path: Path,
+) -> None:
     toy = Toy(tmp_path, tests=4, made=4)
     wide = np.random.default_rng(1).normal(size=(DIM, 40)).astype("f4")
     toy.windows = {name: (windows[:1] @ wide) for name, windows in toy.windows.items()}
@@ -350,7 +356,14 @@ def test_a_singular_covariance_is_a_warning_of_the_plain_distance_alone(tmp_path
     found, scores = toy.measure()
     plain, shrunk = (found["e", f"frechet_audio_distance{kind}", None] for kind in ("", "_shrunk"))
     assert "8 real vectors in 40 dimensions: the sample covariance is singular" in plain["warning"]
-    assert shrunk["warning"] is None and shrunk["dimension"] == 40
+    note = "in 40 dimensions: not 0 for equal sets; read it against `real`"
+    assert shrunk["warning"] == f"8 real and 8 synthetic vectors {note}" and shrunk["dimension"] == 40
+    mean = found["e", "frechet_audio_distance_shrunk_class_mean", None]
+    assert mean["warning"].startswith("2 of 2 classes have few vectors: not 0 for equal sets")
+    # What is noted stands all the same.
+    stands = {(s["class_id"], s["value"]) for s in scores if s["metric"] == "frechet_audio_distance_shrunk"}
+    assert stands == {(c, found["e", "frechet_audio_distance_shrunk", c]["value"]) for c in (None, *CLASSES)}
+    assert mean["value"] in [s["value"] for s in scores if s["metric"].endswith("shrunk_class_mean")]
     infinite = found["e", "frechet_audio_distance_infinity", None]
     assert "too high" in infinite["warning"] and infinite["low"] is None
     names = {row["metric"] for row in scores}

@@ -538,6 +538,32 @@ def test_a_part_of_copies_that_is_not_of_all_classes_is_no_best(
         assert told == bool(quality)
 
 
+def test_a_shrunk_distance_of_few_vectors_is_shown_with_its_note(
+    book: Callable[..., ScoreBook], tmp_path: Path
+) -> None:
+    name = "frechet_audio_distance_shrunk"
+    rows = [
+        row("diffusion", "fold1", method, variant, name, value)
+        for method, value in (("a", 3.0), ("b", 4.0), ("real", 2.5))
+        for variant in ("few", "many")
+    ]
+    more = [
+        {
+            "dataset": "soundbox", "split": "fold1", "generator": r["method"], "embedding": r["variant"],
+            "metric": name, "value": r["value"], "n_real": 8, "n_synthetic": 8,
+            "warning": "8 real and 8 synthetic vectors in 40 dimensions" if r["variant"] == "few" else None,
+        }
+        for r in rows
+    ]  # fmt: skip
+    tables.write(tmp_path / "q.parquet", AUDIO_QUALITY, more)
+    section = audio_quality(book(rows), [tmp_path / "q.parquet"])
+    assert section is not None
+    few, many = section.panels[0].tables
+    assert few.columns[0][1] == "↓ lower is better; not 0 for equal sets: read it against real"
+    assert many.columns[0][1] == "↓ lower is better"
+    assert [r.cells[0].text for r in few.rows] == ["3.00", "4.00", "2.50"]
+
+
 def test_generators_of_other_numbers_have_no_best_where_the_number_matters(
     book: Callable[..., ScoreBook], tmp_path: Path
 ) -> None:

@@ -58,8 +58,9 @@ RECOGNITION = "recognition_accuracy"
 CLASS_MEAN = "_class_mean"
 # Depends on the number of vectors as much as on their distance: never without n and its warning.
 NEVER_ALONE = frozenset({FRECHET, FRECHET + CLASS_MEAN})
+BIASED = f"not 0 for equal sets; read it against `{REAL}`"
 # A value of these stands in spite of a warning, which is a note on how to read it: the page shows both.
-NOTED = frozenset({MEMORISED})
+NOTED = frozenset({MEMORISED, SHRUNK, SHRUNK + CLASS_MEAN})
 RECOGNITION_RANKS = (1, 5)
 PROMPT_RANKS = (1, 5, 10)
 
@@ -423,10 +424,14 @@ def _frechet(test: VectorSet, made: VectorSet, o: QualityOptions) -> list[dict[s
         # One warning tells of all three values: what is about covariances concerns the first, what is about
         # subsamples the last.
         singular = score.warning if min(n, m) <= dim else ""
+        # Shrinking makes a covariance whole again, not right: two sets of one kind are apart.
+        biased = (
+            f"{n} real and {m} synthetic vectors in {dim} dimensions: {BIASED}" if min(n, m) <= dim else ""
+        )
         of_line = score.warning if np.isnan(score.infinite) or "FAD∞" in score.warning else ""
         rows += [
             _row(FRECHET, class_id, score.sample, n, m, warning=singular),
-            _row(SHRUNK, class_id, score.shrunk, n, m),
+            _row(SHRUNK, class_id, score.shrunk, n, m, warning=biased),
             _row(INFINITE, class_id, score.infinite, n, m, low=score.low, high=score.high, warning=of_line),
         ]
     return rows + [_class_mean(name, rows, o) for name in (FRECHET, SHRUNK)]
@@ -452,10 +457,15 @@ def _class_mean(name: str, rows: Sequence[Mapping[str, Any]], o: QualityOptions)
         np.array([row["value"] for row in there]), np.array([row["class_id"] for row in there]), o
     )
     doubtful = sum(row["warning"] is not None for row in own)
+    warning = f"{doubtful} of {len(own)} classes have a warning" if doubtful else ""
+    if name in NOTED and doubtful:
+        if len(there) == len(own):
+            warning = f"{doubtful} of {len(own)} classes have few vectors: {BIASED}"
+        else:  # of a note the value stands, and would stand for other classes than another generator's
+            value, warning = np.nan, f"{len(own) - len(there)} of {len(own)} classes have no value"
     return _row(
         name + CLASS_MEAN, None, value, sum(row["n_real"] for row in there),
-        sum(row["n_synthetic"] for row in there), low=low, high=high,
-        warning=f"{doubtful} of {len(own)} classes have a warning" if doubtful else "",
+        sum(row["n_synthetic"] for row in there), low=low, high=high, warning=warning,
     )  # fmt: skip
 
 
