@@ -400,11 +400,14 @@ def test_recognition_counts_clips_and_seeds(tmp_path: Path) -> None:
 def test_the_interval_is_over_clips_and_over_seeds() -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=400)
-    for one, recordings in ((values[None], np.arange(400)), (values[:, None], np.zeros(1, int))):
+    for one, recordings in ((values[None], np.arange(400)), (np.stack([values] * 2, 1), np.arange(2))):
         value, low, high = mean_and_interval(one, recordings, 4000, 0, "x")
         assert value == pytest.approx(values.mean())
         half = 1.96 * values.std() / np.sqrt(400)
         assert (value - low, high - value) == pytest.approx((half, half), rel=0.1)
+    # A single recording says nothing, however many clips and seeds it has.
+    value, low, high = mean_and_interval(values.reshape(4, 100), np.zeros(100, int), 50, 0, "x")
+    assert value == pytest.approx(values.mean()) and np.isnan([low, high]).all()
     # Copies of a recording add nothing.
     doubled = mean_and_interval(np.repeat(values, 2)[None], np.repeat(np.arange(400), 2), 4000, 0, "x")
     assert doubled == pytest.approx(mean_and_interval(values[None], np.arange(400), 4000, 0, "x"))

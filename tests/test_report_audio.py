@@ -19,6 +19,7 @@ from foley import tables
 from foley.report import page
 from foley.report.audio_gallery import GeneratedSource, in_pairs, pick_synthetic
 from foley.report.audio_quality import CLOSE, MEASURES, NEW, OF_CLASS, audio_quality
+from foley.report.class_gains import class_panels
 from foley.report.comparison_figures import shares_svg
 from foley.report.data_summary import DatasetTables
 from foley.report.leaderboard import boards, read_published
@@ -611,6 +612,25 @@ def test_generators_of_other_numbers_have_no_best_where_the_number_matters(
             assert cells(panel.details[0]) == [
                 ["a", "b", "FAD, shrunk", "not compared: 24 and 40 vectors", "–", "–"]
             ]
+
+
+def test_a_gain_without_an_interval_is_greyed_as_noise_is(book: Callable[..., ScoreBook]) -> None:
+    rows = []
+    for class_id, more in enumerate(({}, between(0.2, 0.1), between(0.2, 0.3))):
+        for method, value in (("real", 0.5), ("sampled", 0.7)):
+            rows.append(row("interpolation", "fold1", method, "cnn", "recall", value, class_id=class_id))
+        gain = row(
+            "interpolation", "fold1", "sampled", "cnn", "gain_over_real", 0.2, class_id=class_id, **more
+        )
+        rows.append(gain)
+    rows += [
+        row("interpolation", "fold1", method, "cnn", metric, 0.5)
+        for method, metric in (("real", "accuracy"), ("sampled", "accuracy"), ("sampled", "gain_over_real"))
+    ]
+    (panel,), _ = class_panels(book(rows), {})
+    assert [[cell.mark for cell in r.cells if cell.signed] for r in panel["table"].rows] == [
+        ["noise"], [""], ["noise"],
+    ]  # fmt: skip
 
 
 def test_recognition_per_class_is_the_mean_over_folds(book: Callable[..., ScoreBook], tmp_path: Path) -> None:

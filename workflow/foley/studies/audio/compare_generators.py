@@ -180,7 +180,7 @@ def _over_classes(
     metric = key.metric.removesuffix(CLASS_MEAN)
     parts = [classes.get(key._replace(split=fold, metric=metric), {}) for fold in folds]
     known = sorted({class_id for part in parts for class_id in part})
-    if not known:
+    if len(known) < 2:
         return None, None
     resamples = resample_recordings(np.array(known), draws, seed, "classes")
     means = []

@@ -470,9 +470,9 @@ def _class_mean(name: str, rows: Sequence[Mapping[str, Any]], o: QualityOptions)
 
 
 def _over_classes(values: np.ndarray, class_ids: np.ndarray, o: QualityOptions) -> tuple[float, float, float]:
-    """Mean over classes, and its interval by the bootstrap over them; NaN without a class."""
-    if not len(values):
-        return float("nan"), float("nan"), float("nan")
+    """Mean over classes, and its interval by the bootstrap over them; NaN without a class, or with a single one."""
+    if len(values) < 2:
+        return float(values[0]) if len(values) else float("nan"), float("nan"), float("nan")
     resamples = resample_recordings(class_ids, o.draws, o.seed, "classes")
     drawn = resamples.sums(values) / resamples.sums(np.ones(len(values)))
     return float(values.mean()), *interval(drawn)
@@ -590,8 +590,11 @@ def mean_and_interval(
 ) -> tuple[float, float, float]:
     """Mean of values [seeds, N] and its 95 % interval over recordings [N] and seeds, both drawn with replacement.
 
-    The pigeonhole bootstrap (Owen 2007): the weight of a value is that of its recording times that of its seed.
+    The pigeonhole bootstrap (Owen 2007): the weight of a value is that of its recording times that of its seed. A
+    single recording says nothing of how much recordings vary: there is no interval, NaN.
     """
+    if len(np.unique(recordings)) < 2:
+        return float(values.mean()), float("nan"), float("nan")
     resamples = resample_recordings(recordings, draws, seed, *names)
     of_seeds = resamples.sums(values.T) / resamples.sums(np.ones(values.shape[1]))[:, None]
     count = len(values)
