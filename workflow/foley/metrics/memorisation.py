@@ -5,8 +5,10 @@ alike. It is held against how near real clips lie to *their* nearest other train
 recordings are known: two cuts of one recording are not two sounds). The share of real clips that lie at least as near,
 (1 + number) / (n + 1), is the p-value of "this clip is as new as a real one" (Vovk et al. 2005, conformal prediction;
 Meehan, Chaudhuri & Dasgupta 2020, "A non-parametric test to detect data-copying in generative models", compare the
-same distances over whole sets). A clip is flagged where it is at most ``level``. So of new real clips, too, that part
-is flagged: what speaks of memorisation is a flagged part well above ``level``, and each flagged clip wants to be heard.
+same distances over whole sets). A clip is flagged where it is at most ``level``. So of new real clips, too, about
+that part is flagged with many recordings, and more with few (training clips look for a neighbour among one recording
+fewer than new clips do): what speaks of memorisation is a flagged part well above that of real clips that no generator
+has heard, and each flagged clip wants to be heard.
 With fewer than 1 / ``level`` - 1 real clips to compare with no clip can be flagged, however near; a class of so few has
 no flagged part, and takes no part in that of all classes.
 
@@ -58,8 +60,8 @@ class Memorised:
 class MemorisationScore:
     """Of one class (or all: ``class_id`` None): median nearest distances, and the part that is flagged.
 
-    ``level`` is the part that would be flagged of new real clips. ``judged`` counts the clips that the flagged part is
-    of: those of classes with enough real clips for a flag; NaN where there are none.
+    ``level`` is the part that would be flagged of new real clips, were there many recordings. ``judged`` counts the
+    clips that the flagged part is of: those of classes with enough real clips for a flag; NaN where there are none.
     """
 
     class_id: int | None
@@ -147,7 +149,7 @@ def find_memorised(
     Args:
         real: the clips that the generator was trained on.
         real_recordings: [N] clips of one recording are not held against each other; left out, each is its own.
-        level: part of new real clips that would be flagged.
+        level: part of new real clips that would be flagged, about, with many recordings.
 
     Raises:
         ValueError: fewer than two training clips, they do not fit, or ``level`` is not between 0 and 1.

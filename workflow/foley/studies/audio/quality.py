@@ -70,7 +70,7 @@ class QualityOptions:
     """How quality is measured.
 
     neighbours: k of precision, recall, density and coverage; 3 as in Kynkäänniemi et al. 2019.
-    level: part of new real clips that memorisation would flag.
+    level: part of new real clips that memorisation would flag, about, with many recordings.
     points, groups: of FAD∞; see ``ExtrapolationOptions``. It is a line, for a start, and its interval a jackknife.
     draws: of the bootstrap.
     seed: of bootstrap, subsamples and the yardstick's choice of training clips.
