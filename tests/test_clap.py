@@ -92,6 +92,21 @@ def test_an_embedding_does_not_depend_on_its_batch(checkpoint: Path) -> None:
     np.testing.assert_allclose(encoder.embed_audio(clips[::-1])[::-1], alone, atol=1e-5)
 
 
+def test_memory_that_is_too_small_halves_the_batch(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, clips = ClapEncoder(checkpoint), waveforms(0.2, 1.0, 2.5, 0.9)  # six windows
+    whole, run, sizes = encoder.embed_audio(clips), ClapEncoder._embed_windows, []
+
+    def limited(self: ClapEncoder, windows: list[np.ndarray]) -> torch.Tensor:
+        if len(windows) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(windows))
+        return run(self, windows)
+
+    monkeypatch.setattr(ClapEncoder, "_embed_windows", limited)
+    np.testing.assert_allclose(encoder.embed_audio(clips, batch_size=4), whole, atol=1e-5)
+    assert sizes == [1] * 6
+
+
 def test_a_long_clip_is_the_mean_of_windows_that_cover_it(checkpoint: Path) -> None:
     encoder = ClapEncoder(checkpoint)
     assert encoder.window_s == 1
