@@ -233,7 +233,7 @@ def test_the_frechet_distance_takes_every_example_of_a_clip(
     }
     for name in ("frechet_audio_distance", "frechet_audio_distance_shrunk", "kernel_audio_distance"):
         assert (found[name]["n_real"], found[name]["n_synthetic"]) == (3, 5)
-    for name in ("precision", "coverage", "memorised"):
+    for name in ("precision", "coverage", "nearest_distance"):
         assert found[name]["n_synthetic"] == 2
     x, y = (part.astype(np.float64) for part in (vectors["real"][:3], vectors["made"]))
     wanted = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(np.cov(x.T) + np.cov(y.T))
