@@ -41,7 +41,7 @@ rule embed_synthetic:
     """Embed one shard of generated clips with a pretrained encoder."""
     input:
         audio=f"{MADE}/clips/shard={{shard}}.parquet",
-        weights=lambda wc: P.local_weights(wc.embedding) or [],
+        weights=lambda wc: weight_files(wc.embedding),
     output:
         f"{MADE}/embedding={{embedding}}/shard={{shard}}.parquet",
     log:

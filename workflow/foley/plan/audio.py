@@ -12,6 +12,7 @@ from foley.augment.registry import KINDS as AUGMENTATION_KINDS
 from foley.classifiers.registry import AUDIO_KINDS as CLASSIFIER_KINDS
 from foley.config import Config, Diffusion, Interpolation
 from foley.encoders.registry import PRETRAINED_KINDS
+from foley.encoders.registry import TRAINED_KINDS as TRAINED_ENCODERS
 from foley.generators.audio.published import pinned
 from foley.generators.registry import AUDIO_KINDS as TRAINED_KINDS
 from foley.generators.registry import UNCONDITIONAL_KINDS
@@ -308,7 +309,9 @@ class AudioPlan:
             where = f"interpolation.augmentations.{number}.options"
             check_options(part["target"], part["options"], where, Path(self.config.cache))
         for embedding in self.embeddings:
-            if self.config.embeddings[embedding].encoder not in PRETRAINED_KINDS:
+            encoder = self.config.embeddings[embedding].encoder
+            target({**TRAINED_ENCODERS, **PRETRAINED_KINDS}, encoder, f"embeddings.{embedding}.encoder")
+            if encoder not in PRETRAINED_KINDS:
                 raise ConfigError(
                     f"config: `diffusion.embeddings` names `{embedding}`, which is trained on the splits of "
                     "another study; name pretrained ones, or none: the probe's own embedding is always measured"
