@@ -484,6 +484,57 @@ def test_gains_are_paired_and_their_intervals_drawn_over_recordings(study: Study
         assert [row["low"], row["high"]] == pytest.approx(np.quantile(whole, [0.025, 0.975]))
 
 
+def test_a_class_of_a_single_recording_has_no_interval(study: Study, tmp_path: Path) -> None:
+    partitions = dict(study.partitions)
+    rows = tables.read(partitions["fold2"], AUDIO_PARTITION).to_pylist()
+    for row in rows:
+        row["recording_id"] = "one" if (row["class_id"], row["role"]) == (8, "test") else row["recording_id"]
+    partitions["fold2"] = tmp_path / "fold2.parquet"
+    tables.write(partitions["fold2"], AUDIO_PARTITION, rows)
+    single = {
+        (split, class_id)
+        for split in FOLDS
+        for class_id in CLASS_IDS
+        if (split, class_id) == ("fold2", 8)
+        or len(np.unique(study.recordings[split][study.truth[split] == class_id])) == 1
+    }
+    # The mean over folds cannot know how much that recording is worth either.
+    single |= {("mean", class_id) for _, class_id in single}
+    assert ("fold2", 7) not in single and ("mean", 3) not in single
+    before, found = compare(tmp_path, study), compare(tmp_path, study, partitions=partitions)
+    for split in (*FOLDS, "mean"):
+        for arm, name in (("real", "recall"), ("sampled", "recall"), ("sampled", "gain_over_real")):
+            for class_id in CLASS_IDS:
+                row = found[split, arm, name, class_id, None]
+                assert (row["low"] is None) == (row["high"] is None) == ((split, class_id) in single)
+                assert row["value"] == before[split, arm, name, class_id, None]["value"]
+    assert found["fold2", "sampled", "gain_over_real", None, None]["low"] is not None
+    # All test clips of one recording: nothing has an interval, and no difference is claimed.
+    for row in rows:
+        row["recording_id"] = "one" if row["role"] == "test" else row["recording_id"]
+    tables.write(partitions["fold2"], AUDIO_PARTITION, rows)
+    paths = [path for path in study.predictions if path.name.startswith("fold2")]
+    found = compare(tmp_path, study, predictions=paths, partitions={"fold2": partitions["fold2"]})
+    assert {row["low"] for row in found.values()} == {None}
+    assert found["fold2", "real", "p_difference_to_interpolated", None, None]["value"] == 1
+
+
+def test_arms_that_are_right_as_often_differ_by_nought(study: Study, tmp_path: Path) -> None:
+    """By one clip more with a seed and one less with another: sums of floats would leave 1e-17."""
+    truth = study.truth["fold1"]
+    ids = [f"fold1-{number:02d}" for number in range(len(truth))]
+    wrong = np.where(truth == 3, 7, 3)
+    paths = []
+    for arm, counts in (("real", (0, 5)), ("sampled", (2, 3))):
+        said = np.stack([np.where(np.arange(len(truth)) < count, truth, wrong) for count in counts])
+        assert (said == truth).sum() == 5
+        paths.append(write_answers(tmp_path / f"{arm}.parquet", "fold1", arm, ids, truth, said))
+    found = compare(tmp_path, study, predictions=paths, partitions={"fold1": study.partitions["fold1"]})
+    for one, name in (("sampled", "difference_to_real"), ("real", "difference_to_sampled"),
+                      ("sampled", "gain_over_real")):  # fmt: skip
+        assert found["fold1", one, name, None, None]["value"] == 0.0
+
+
 def test_f1_intervals_are_those_of_weighted_clips(study: Study, tmp_path: Path) -> None:
     row = compare(tmp_path, study, draws=40)["fold2", "sampled", "f1_macro", None, None]
     weights, truth = draws_of(study, "fold2", 40), study.truth["fold2"]

@@ -471,6 +471,25 @@ def test_each_class_has_its_own_measure() -> None:
     np.testing.assert_allclose(found.p_value[:30], alone.p_value)
 
 
+def test_classes_of_few_real_clips_say_nothing_of_copies() -> None:
+    generator = np.random.default_rng(4)
+    counts = [10, 30, 10, 40]  # 19 are needed at level 0.05
+    kinds = np.repeat(range(4), counts)
+    real = generator.normal(size=(len(kinds), 12))
+    found = find_memorised(real, real, real_classes=kinds, made_classes=kinds)
+    whole, *scores = memorisation_scores(found, real_classes=kinds, made_classes=kinds)
+    assert whole.warning.startswith("2 of 4 classes have too few real clips for any flag at level 0.05")
+    # Copies, every one: those of the other classes would be taken for new clips.
+    assert (whole.flagged, whole.judged, whole.n_made) == (1.0, 70, 90)
+    assert [s.judged for s in scores] == [0, 30, 0, 40]
+    assert [np.isnan(s.flagged) for s in scores] == [True, False, True, False]
+    kinds = np.repeat(range(20), 10)
+    real = generator.normal(size=(200, 12))
+    found = find_memorised(real, real, real_classes=kinds, made_classes=kinds)
+    whole = memorisation_scores(found, real_classes=kinds, made_classes=kinds)[0]
+    assert whole.warning.startswith("20 of 20 classes") and np.isnan(whole.flagged) and whole.judged == 0
+
+
 def test_memorisation_of_few_clips_and_refusals() -> None:
     real, made = normal(10, 3), normal(4, 3, seed=1)
     found = find_memorised(real, real[:4])

@@ -17,6 +17,7 @@ from foley.metrics.frechet_audio import ExtrapolationOptions, extrapolate
 from foley.studies.audio import quality as module
 from foley.studies.audio.compare_generators import compare_generators
 from foley.studies.audio.quality import (
+    NOTED,
     EmbeddingTables,
     ProbeTables,
     QualityOptions,
@@ -279,10 +280,9 @@ def test_memorisation_is_held_against_training_clips(toy: Toy, found: Found, cla
         for d in cdist(toy.means("synthetic", c), train, "cosine").min(1)
     ]
     row = found["e", "memorised", class_id]
-    assert row["value"] == np.mean(flags)
-    # Of 12 training clips none can be as rare as one in twenty.
-    if class_id is not None:
-        assert "too few for any flag" in row["warning"]
+    # Of 12 training clips none can be as rare as one in twenty: neither classes nor all together have a value.
+    assert not any(flags) and row["value"] is None and row["low"] is None
+    assert ("2 of 2 classes" if class_id is None else "12 real clips") in row["warning"]
 
 
 def test_copies_of_training_clips_are_flagged(tmp_path: Path) -> None:
@@ -300,6 +300,25 @@ def test_copies_of_training_clips_are_flagged(tmp_path: Path) -> None:
     assert sum(row["metric"] == "memorised" for row in scores) == 3
 
 
+def test_memorisation_of_all_is_that_of_the_classes_that_can_tell(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, trains=30)
+    for name in toy.names("train", 5)[15:]:
+        toy.role[name] = "validation"
+    for class_id in CLASSES:
+        for made, real in zip(toy.names("synthetic", class_id), toy.names("train", class_id), strict=False):
+            toy.windows[made] = toy.windows[real]
+    toy.write()
+    found, scores = toy.measure()
+    whole, enough, few = (found["e", "memorised", c] for c in (None, 3, 5))
+    assert few["value"] is None and "15 real clips" in few["warning"] and few["n_synthetic"] == 10
+    assert enough["warning"] is None and enough["value"] > 0.4
+    assert "1 of 2 classes" in whole["warning"] and whole["n_synthetic"] == 10
+    assert whole["value"] == enough["value"] and whole["low"] <= whole["value"] <= whole["high"]
+    # It stands, with its warning in the other table.
+    stands = {s["class_id"]: s["value"] for s in scores if s["metric"] == "memorised"}
+    assert stands == {None: whole["value"], 3: enough["value"]}
+
+
 def test_too_few_vectors_are_told_and_do_not_stand_alone(tmp_path: Path) -> None:
     toy = Toy(tmp_path, tests=3, made=3)
     toy.class_of["synthetic-5-00"] = toy.class_of["synthetic-5-01"] = 3
@@ -313,7 +332,10 @@ def test_too_few_vectors_are_told_and_do_not_stand_alone(tmp_path: Path) -> None
     assert "FAD∞ needs 8" in found["e", "frechet_audio_distance_infinity", None]["warning"]
     assert found["e", "frechet_audio_distance", None]["warning"] is None  # there are more than three vectors
     warned = {key for key, row in found.items() if row["warning"] is not None}
+    warned = {key for key in warned if key[1] not in NOTED}
     assert warned and all((r["variant"], r["metric"], r["class_id"]) not in warned for r in scores)
+    mean = found["e", "frechet_audio_distance_shrunk_class_mean", None]
+    assert mean["value"] is None and mean["warning"] == "1 of 2 classes have no value"
     assert all(r["value"] is not None for r in scores)
     assert {r["metric"] for r in scores if r["class_id"] == 3} >= {
         "frechet_audio_distance_shrunk",
@@ -321,7 +343,9 @@ def test_too_few_vectors_are_told_and_do_not_stand_alone(tmp_path: Path) -> None
     }
 
 
-def test_a_singular_covariance_is_a_warning_of_the_plain_distance_alone(tmp_path: Path) -> None:
+def test_a_singular_covariance_is_a_warning_of_the_plain_distance_and_a_note_on_the_shrunk(
+    tmp_path: Path,
+) -> None:
     toy = Toy(tmp_path, tests=4, made=4)
     wide = np.random.default_rng(1).normal(size=(DIM, 40)).astype("f4")
     toy.windows = {name: (windows[:1] @ wide) for name, windows in toy.windows.items()}
@@ -332,7 +356,14 @@ def test_a_singular_covariance_is_a_warning_of_the_plain_distance_alone(tmp_path
     found, scores = toy.measure()
     plain, shrunk = (found["e", f"frechet_audio_distance{kind}", None] for kind in ("", "_shrunk"))
     assert "8 real vectors in 40 dimensions: the sample covariance is singular" in plain["warning"]
-    assert shrunk["warning"] is None and shrunk["dimension"] == 40
+    note = "in 40 dimensions: not 0 for equal sets; read it against `real`"
+    assert shrunk["warning"] == f"8 real and 8 synthetic vectors {note}" and shrunk["dimension"] == 40
+    mean = found["e", "frechet_audio_distance_shrunk_class_mean", None]
+    assert mean["warning"].startswith("2 of 2 classes have few vectors: not 0 for equal sets")
+    # What is noted stands all the same.
+    stands = {(s["class_id"], s["value"]) for s in scores if s["metric"] == "frechet_audio_distance_shrunk"}
+    assert stands == {(c, found["e", "frechet_audio_distance_shrunk", c]["value"]) for c in (None, *CLASSES)}
+    assert mean["value"] in [s["value"] for s in scores if s["metric"].endswith("shrunk_class_mean")]
     infinite = found["e", "frechet_audio_distance_infinity", None]
     assert "too high" in infinite["warning"] and infinite["low"] is None
     names = {row["metric"] for row in scores}
@@ -369,11 +400,14 @@ def test_recognition_counts_clips_and_seeds(tmp_path: Path) -> None:
 def test_the_interval_is_over_clips_and_over_seeds() -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=400)
-    for one, recordings in ((values[None], np.arange(400)), (values[:, None], np.zeros(1, int))):
+    for one, recordings in ((values[None], np.arange(400)), (np.stack([values] * 2, 1), np.arange(2))):
         value, low, high = mean_and_interval(one, recordings, 4000, 0, "x")
         assert value == pytest.approx(values.mean())
         half = 1.96 * values.std() / np.sqrt(400)
         assert (value - low, high - value) == pytest.approx((half, half), rel=0.1)
+    # A single recording says nothing, however many clips and seeds it has.
+    value, low, high = mean_and_interval(values.reshape(4, 100), np.zeros(100, int), 50, 0, "x")
+    assert value == pytest.approx(values.mean()) and np.isnan([low, high]).all()
     # Copies of a recording add nothing.
     doubled = mean_and_interval(np.repeat(values, 2)[None], np.repeat(np.arange(400), 2), 4000, 0, "x")
     assert doubled == pytest.approx(mean_and_interval(values[None], np.arange(400), 4000, 0, "x"))
@@ -523,6 +557,30 @@ def test_pairs_are_compared_class_by_class(tmp_path: Path) -> None:
         assert found[split, "a", f"{name}_difference_to_c", None]["value"] == 0
         assert found[split, "a", f"p_{name}_difference_to_c", None]["value"] == 1
     assert not any("real" in key[2] for key in found)
+
+
+def test_generators_of_other_numbers_are_no_pair_where_the_number_matters(tmp_path: Path) -> None:
+    rows = [
+        quality_row(split, generator, name, 1.0 + c * number, class_id=c) | {"n_synthetic": 24 if few else 40}
+        for number, generator in enumerate("abc")
+        for split in ("fold1", "fold2")
+        for name in ("frechet_audio_distance_shrunk", "kernel_audio_distance")
+        for c in range(4)
+        # Another number of every clip of b, and of a class of c in one fold.
+        for few in [generator == "b" or (generator, split, c) == ("c", "fold2", 3)]
+    ]
+    found = compare(tmp_path, rows)
+    pairs = {
+        (split, method, metric.removesuffix("_distance_difference_to_a")): row["n"]
+        for (split, method, metric, _), row in found.items()
+        if metric.endswith("to_a") and not metric.startswith("p_")
+    }
+    shrunk, kernel = "frechet_audio_distance_shrunk_difference_to_a", "kernel_audio"
+    assert pairs == {
+        ("fold1", "b", kernel): 4, ("fold2", "b", kernel): 4, ("mean", "b", kernel): 4,
+        ("fold1", "c", kernel): 4, ("fold2", "c", kernel): 4, ("mean", "c", kernel): 4,
+        ("fold1", "c", shrunk): 4, ("fold2", "c", shrunk): 3, ("mean", "c", shrunk): 3,
+    }  # fmt: skip
 
 
 def test_tables_of_one_dataset_are_wanted_once(tmp_path: Path) -> None:

@@ -14,8 +14,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foley import tables
+from foley.audio.decode import resample
+from foley.audio.store import iter_waveforms
+from foley.encoders import clap_audio
 from foley.encoders.clap import ClapEncoder, _windows
+from foley.encoders.embed import embed_shard
+from foley.encoders.protocol import AudioEncoder, WindowEncoder
+from foley.encoders.registry import PRETRAINED_KINDS
+from foley.tables.features import EMBEDDINGS
 from tiny_clap import RATE_HZ, write_tiny_clap
+from toy_store import synthetic
 
 TEXTS = ["this is a sound of dog .", "rain", "the noise of a crying baby and a clock , a clock , a clock ."]
 
@@ -90,6 +99,40 @@ def test_an_embedding_does_not_depend_on_its_batch(checkpoint: Path) -> None:
     for batch_size in (1, 3, 16):
         np.testing.assert_allclose(encoder.embed_audio(clips, batch_size=batch_size), alone, atol=1e-5)
     np.testing.assert_allclose(encoder.embed_audio(clips[::-1])[::-1], alone, atol=1e-5)
+
+
+def test_as_an_encoder_clips_become_rows_of_a_table(checkpoint: Path, tmp_path: Path) -> None:
+    target = PRETRAINED_KINDS["clap"]
+    shard = synthetic(tmp_path / "clips", {3: 2, 7: 1})
+    embed_shard(tmp_path / "embedded", audio=shard, target=target, weights=checkpoint, batch_size=2)
+    table = tables.read(tmp_path / "embedded", EMBEDDINGS)
+    assert table["window"].to_pylist() == [0, 0, 0]
+    found = tables.to_matrix(table["vector"])
+    for name, vector in zip(table["clip_id"].to_pylist(), found, strict=True):
+        ((_, (samples,), rate),) = iter_waveforms(shard, keep=[name])
+        np.testing.assert_allclose(
+            vector, by_transformers(checkpoint, resample(samples, rate, RATE_HZ)), atol=1e-5
+        )
+    encoder = clap_audio.load(checkpoint)
+    assert isinstance(encoder, AudioEncoder) and not isinstance(encoder, WindowEncoder)
+    assert (encoder.dim, encoder.sample_rate_hz) == (12, RATE_HZ)
+    with pytest.raises(ValueError, match=r"clap: expected float waveforms \[B, T\] at 48000 Hz"):
+        encoder.embed(torch.zeros(100))
+
+
+def test_memory_that_is_too_small_halves_the_batch(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, clips = ClapEncoder(checkpoint), waveforms(0.2, 1.0, 2.5, 0.9)  # six windows
+    whole, run, sizes = encoder.embed_audio(clips), ClapEncoder._embed_windows, []
+
+    def limited(self: ClapEncoder, windows: list[np.ndarray]) -> torch.Tensor:
+        if len(windows) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(windows))
+        return run(self, windows)
+
+    monkeypatch.setattr(ClapEncoder, "_embed_windows", limited)
+    np.testing.assert_allclose(encoder.embed_audio(clips, batch_size=4), whole, atol=1e-5)
+    assert sizes == [1] * 6
 
 
 def test_a_long_clip_is_the_mean_of_windows_that_cover_it(checkpoint: Path) -> None:

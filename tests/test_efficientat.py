@@ -16,10 +16,14 @@ import soundfile
 import soxr
 import torch
 
+from foley import tables
 from foley.download.http import Patience
 from foley.encoders import efficientat, weights
+from foley.encoders.embed import embed_shard
 from foley.encoders.protocol import AudioEncoder
 from foley.encoders.weights import resolve
+from foley.tables.features import EMBEDDINGS
+from toy_store import synthetic
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -177,6 +181,32 @@ def test_short_input_equals_zero_padded_input(tiny_weights: Path) -> None:
 def test_wrong_waveforms_are_named(tiny_weights: Path, waveforms: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"expected float waveforms \[B, T\] at 32000 Hz, got torch"):
         efficientat.load(tiny_weights).embed(waveforms)
+
+
+def test_memory_that_is_too_small_embeds_fewer_clips_at_once(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = synthetic(tmp_path / "clips", {3: 4, 7: 4, 8: 3})
+
+    def vectors(name: str) -> np.ndarray:
+        target = "foley.encoders.efficientat:EfficientAT"
+        embed_shard(tmp_path / name, audio=shard, target=target, weights=tiny_weights)
+        table = tables.read(tmp_path / name, EMBEDDINGS)
+        assert table["clip_id"].to_pylist() == tables.read(shard)["clip_id"].to_pylist()
+        return tables.to_matrix(table["vector"])
+
+    whole = vectors("whole")
+    embed, sizes = efficientat.EfficientAT.embed, []
+
+    def limited(self: efficientat.EfficientAT, waveforms: torch.Tensor) -> torch.Tensor:
+        if len(waveforms) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(waveforms))
+        return embed(self, waveforms)
+
+    monkeypatch.setattr(efficientat.EfficientAT, "embed", limited)
+    np.testing.assert_allclose(vectors("parts"), whole, rtol=1e-4, atol=1e-5)
+    assert sizes == [2] * 5 + [1]
 
 
 def test_missing_file_says_where_to_get_it(tmp_path: Path) -> None:

@@ -172,3 +172,21 @@ def test_when_every_dataset_is_left_out(tmp_path: Path) -> None:
     # One that is here is enough.
     raw["report"] = {"datasets": ["fsc22", "iemocap", "emodb"]}
     assert Plan(raw, tmp_path).datasets == ["emodb"]
+
+
+@pytest.mark.parametrize("weights", ["laion/clap-htsat-unfused", "https://host.org/clap.zip"])
+def test_clap_is_read_from_a_folder(tmp_path: Path, weights: str) -> None:
+    def found(weights: str) -> Plan:
+        study = {
+            "datasets": ["esc50"],
+            "embeddings": ["clap"],
+            "class_vectors": ["words"],
+            "methods": ["ale"],
+        }
+        return whole_plan(
+            tmp_path, embeddings={"clap": {"encoder": "clap", "weights": weights}}, zero_shot=study
+        )
+
+    with pytest.raises(ConfigError, match=r"`embeddings.clap.weights` .* `clap` reads a folder"):
+        found(weights)
+    assert found(str(tmp_path)).local_weights("clap") == str(tmp_path)

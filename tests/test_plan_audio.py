@@ -113,6 +113,39 @@ def test_what_a_model_cannot_be_sampled_with_is_refused_before_it_is_trained(
     plan(tmp_path, fine, interpolation=study | {"steps": 30})
 
 
+def test_the_yardstick_has_as_many_clips_as_the_fewest_that_are_measured(tmp_path: Path) -> None:
+    study = {
+        "datasets": ["soundbox"],
+        "splits": ["fold1", "fold2"],
+        "generators": ["mel"],
+        "probe": "log_mel",
+    }
+    between = {
+        "datasets": ["soundbox"], "splits": ["fold2"], "generator": "mel", "classifiers": ["log_mel"],
+        "pairs_per_class": 7, "arms": ["real", "interpolated"],
+    }  # fmt: skip
+    made = plan(tmp_path, {"clips_per_class": 12}, diffusion=study, interpolation=between)
+    assert "mel.interpolated" in made.measured("soundbox", "fold2")
+    assert [made.clips_per_class("soundbox", split) for split in ("fold1", "fold2")] == [12, 7]
+    more = plan(tmp_path, {"clips_per_class": 5}, diffusion=study, interpolation=between)
+    assert more.clips_per_class("soundbox", "fold2") == 5
+
+
+def test_an_encoder_that_nobody_knows_is_no_trained_one(tmp_path: Path) -> None:
+    study = {
+        "datasets": ["soundbox"], "generators": ["mel"], "probe": "log_mel", "embeddings": ["mine"],
+    }  # fmt: skip
+    for encoder, message in (
+        ("clapp", "`embeddings.mine.encoder` is `clapp`, which Foley does not know; did you mean `clap`"),
+        ("yamnet", "`mine`, which is trained on the splits of another study"),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            plan(tmp_path, diffusion=study, embeddings={"mine": {"encoder": encoder}})
+        assert message in str(raised.value)
+    given = {"mine": {"encoder": "clap", "weights": str(tmp_path)}}
+    assert plan(tmp_path, diffusion=study, embeddings=given).embeddings == ["mine"]
+
+
 def vocoder(folder: Path, **facts: Any) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(AUDIOLDM | facts))

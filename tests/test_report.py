@@ -22,7 +22,7 @@ from PIL import Image
 
 from foley import tables
 from foley.datasets.leaks import check_leaks
-from foley.report import embedding_map, figures, gallery, page, svg
+from foley.report import embedding_map, figures, gallery, page, places, svg
 from foley.report.confusion import read_confusions
 from foley.report.scores import ScoreBook
 from foley.report.verdict import verdicts
@@ -681,6 +681,27 @@ def test_gallery_names_the_clip_nearest_to_what_was_imagined(experiment: Experim
         assert row["note"] == (
             f"nearest real clip to what zerodiffusion imagined; its true class: {LABELS[after]}"
         )
+
+
+def test_a_clip_lies_at_the_mean_of_its_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "BATCH_ROWS", 2)  # windows of a clip in several batches
+    windows = {"a": 1, "b": 3, "c": 1, "d": 2}
+    vectors = {name: np.random.default_rng(n).normal(size=(n, 4)) for name, n in windows.items()}
+    rows = [
+        {"clip_id": name, "window": window, "vector": vector.astype(np.float32)}
+        for name, its in vectors.items()
+        for window, vector in enumerate(its)
+    ]
+    tables.write(tmp_path / "0.parquet", EMBEDDINGS, rows[:5])
+    tables.write(tmp_path / "1.parquet", EMBEDDINGS, rows[5:])
+    found = [
+        pair
+        for names, means in places.iter_places([tmp_path / "0.parquet", tmp_path / "1.parquet"], None)
+        for pair in zip(names, means, strict=True)
+    ]
+    assert [name for name, _ in found] == list(windows)
+    for name, mean in found:
+        np.testing.assert_allclose(mean, vectors[name].mean(axis=0), atol=1e-6)
 
 
 def test_gallery_depends_on_its_seed_alone(experiment: Experiment) -> None:

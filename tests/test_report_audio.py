@@ -19,6 +19,7 @@ from foley import tables
 from foley.report import page
 from foley.report.audio_gallery import GeneratedSource, in_pairs, pick_synthetic
 from foley.report.audio_quality import CLOSE, MEASURES, NEW, OF_CLASS, audio_quality
+from foley.report.class_gains import class_panels
 from foley.report.comparison_figures import shares_svg
 from foley.report.data_summary import DatasetTables
 from foley.report.leaderboard import boards, read_published
@@ -507,6 +508,129 @@ def test_warnings_are_counted_with_their_reason(book: Callable[..., ScoreBook], 
     reason = "… synthetic vectors in … dimensions: the sample covariance is singular"
     # Four generators (real is one), seven rows each, in the two folds; what leaks is not counted.
     assert cells(table) == [["FAD, sample", "vggish", reason, "56", "56"]]
+
+
+def test_a_part_of_copies_that_is_not_of_all_classes_is_no_best(
+    book: Callable[..., ScoreBook], tmp_path: Path
+) -> None:
+    rows = [
+        row("diffusion", split, method, "v", "memorised", value)
+        for method, value in (("a", 0.0), ("b", 0.2))
+        for split in ("fold1", "fold2", "mean")
+    ]
+    more = [
+        {
+            "dataset": "soundbox", "split": "fold2", "generator": method, "embedding": "v", "metric": "memorised",
+            "value": 0.1, "n_synthetic": 10, "warning": "1 of 3 classes have too few real clips",
+        }
+        for method in "ab"
+    ]  # fmt: skip
+    tables.write(tmp_path / "q.parquet", AUDIO_QUALITY, more)
+    for quality, hint, marks in (
+        ([], "↓ lower is better", ["best", ""]),
+        ([tmp_path / "q.parquet"], "↓ lower is better; not of all classes", ["", ""]),
+    ):
+        section = audio_quality(book(rows), quality)
+        assert section is not None
+        (table,) = section.panels[0].tables
+        assert table.columns == (("copies, %", hint),)
+        assert [r.cells[0].mark for r in table.rows] == marks
+        told = "in the classes with enough real clips to tell" in section.panels[0].sentences[0][1]
+        assert told == bool(quality)
+
+
+def test_a_shrunk_distance_of_few_vectors_is_shown_with_its_note(
+    book: Callable[..., ScoreBook], tmp_path: Path
+) -> None:
+    name = "frechet_audio_distance_shrunk"
+    rows = [
+        row("diffusion", "fold1", method, variant, name, value)
+        for method, value in (("a", 3.0), ("b", 4.0), ("real", 2.5))
+        for variant in ("few", "many")
+    ]
+    more = [
+        {
+            "dataset": "soundbox", "split": "fold1", "generator": r["method"], "embedding": r["variant"],
+            "metric": name, "value": r["value"], "n_real": 8, "n_synthetic": 8,
+            "warning": "8 real and 8 synthetic vectors in 40 dimensions" if r["variant"] == "few" else None,
+        }
+        for r in rows
+    ]  # fmt: skip
+    tables.write(tmp_path / "q.parquet", AUDIO_QUALITY, more)
+    section = audio_quality(book(rows), [tmp_path / "q.parquet"])
+    assert section is not None
+    few, many = section.panels[0].tables
+    assert few.columns[0][1] == "↓ lower is better; not 0 for equal sets: read it against real"
+    assert many.columns[0][1] == "↓ lower is better"
+    assert [r.cells[0].text for r in few.rows] == ["3.00", "4.00", "2.50"]
+
+
+def test_generators_of_other_numbers_have_no_best_where_the_number_matters(
+    book: Callable[..., ScoreBook], tmp_path: Path
+) -> None:
+    values = {
+        "frechet_audio_distance_shrunk": (3.0, 4.0),
+        "kernel_audio_distance": (6.0, 5.0),
+        "vendi": (9.0, 8.0),
+    }
+    given = [
+        (metric, method, value)
+        for metric, both in values.items()
+        for method, value in zip("ab", both, strict=True)
+    ]
+    rows = [row("diffusion", "fold1", method, "v", metric, value) for metric, method, value in given]
+    for a_number in (40, 24):
+        quality = [
+            {
+                "dataset": "soundbox", "split": "fold1", "generator": method, "embedding": "v", "metric": metric,
+                "value": value, "n_real": 40, "n_synthetic": 40 if method == "b" else a_number,
+            }
+            for metric, method, value in given
+        ]  # fmt: skip
+        tables.write(tmp_path / "q.parquet", AUDIO_QUALITY, quality)
+        section = audio_quality(book(rows), [tmp_path / "q.parquet"])
+        assert section is not None
+        (panel,) = section.panels
+        marks = {
+            name: [r.cells[number].mark for r in table.rows]
+            for table in panel.tables
+            for number, (name, _) in enumerate(table.columns)
+        }
+        hints = {name: hint for table in panel.tables for name, hint in table.columns}
+        equal = a_number == 40
+        assert marks == {
+            "FAD, shrunk": ["best", ""] if equal else ["", ""],
+            "KAD": ["", "best"],
+            "Vendi": ["best", ""] if equal else ["", ""],
+        }
+        for name, hint in hints.items():
+            assert ("number of clips, which differs" in hint) == (not equal and name != "KAD")
+        assert ("a comes closest" if equal else "b comes closest") in panel.sentences[0][1]
+        if equal:
+            assert not panel.details
+        else:
+            assert cells(panel.details[0]) == [
+                ["a", "b", "FAD, shrunk", "not compared: 24 and 40 vectors", "–", "–"]
+            ]
+
+
+def test_a_gain_without_an_interval_is_greyed_as_noise_is(book: Callable[..., ScoreBook]) -> None:
+    rows = []
+    for class_id, more in enumerate(({}, between(0.2, 0.1), between(0.2, 0.3))):
+        for method, value in (("real", 0.5), ("sampled", 0.7)):
+            rows.append(row("interpolation", "fold1", method, "cnn", "recall", value, class_id=class_id))
+        gain = row(
+            "interpolation", "fold1", "sampled", "cnn", "gain_over_real", 0.2, class_id=class_id, **more
+        )
+        rows.append(gain)
+    rows += [
+        row("interpolation", "fold1", method, "cnn", metric, 0.5)
+        for method, metric in (("real", "accuracy"), ("sampled", "accuracy"), ("sampled", "gain_over_real"))
+    ]
+    (panel,), _ = class_panels(book(rows), {})
+    assert [[cell.mark for cell in r.cells if cell.signed] for r in panel["table"].rows] == [
+        ["noise"], [""], ["noise"],
+    ]  # fmt: skip
 
 
 def test_recognition_per_class_is_the_mean_over_folds(book: Callable[..., ScoreBook], tmp_path: Path) -> None:

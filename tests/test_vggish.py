@@ -9,8 +9,14 @@ import pytest
 import torch
 from scipy.signal import correlate2d
 
+from foley import tables
 from foley.encoders import vggish
-from foley.encoders.protocol import AudioEncoder
+from foley.encoders.embed import embed_shard
+from foley.encoders.protocol import AudioEncoder, WindowEncoder
+from foley.studies.audio.quality import EmbeddingTables, QualityOptions, measure_generator
+from foley.tables.audio_studies import AUDIO_PARTITION, AUDIO_QUALITY, SYNTHETIC_CLIPS
+from foley.tables.features import EMBEDDINGS
+from toy_store import flac, sound
 
 # Names and shapes of `vggish-10086976.pth`, written down from torchvggish's layers.
 SHAPES = {
@@ -104,7 +110,7 @@ def test_number_of_examples(encoder: vggish.VGGish, samples: int, examples: int)
     network = encoder._network
     encoder._network = lambda patches: calls.append(patches.shape) or patches[:, :2].flatten(1)  # type: ignore
     try:
-        assert encoder.embed_examples(torch.zeros(2, samples)).shape == (2, examples, 128)
+        assert encoder.embed_windows(torch.zeros(2, samples)).shape == (2, examples, 128)
     finally:
         encoder._network = network
     assert sum(shape[0] for shape in calls) == 2 * examples
@@ -161,12 +167,12 @@ def test_network_is_that_of_the_formulas() -> None:
 
 
 def test_real_size_loads_and_embeds(encoder: vggish.VGGish) -> None:
-    assert isinstance(encoder, AudioEncoder)
+    assert isinstance(encoder, AudioEncoder) and isinstance(encoder, WindowEncoder)
     assert (encoder.name, encoder.dim, encoder.sample_rate_hz) == ("vggish", 128, 16_000)
     assert sum(value.numel() for value in encoder._network.parameters()) == 72_141_184
     assert vggish.VGGISH_SIZE_BYTES == 4 * 72_141_184
     clips = noise(2, 31_000)
-    each = encoder.embed_examples(clips)
+    each = encoder.embed_windows(clips)
     assert each.shape == (2, 2, 128)
     assert each.dtype == torch.float32
     assert each.std(dim=(0, 1)).min() > 0  # examples differ in every dimension
@@ -176,6 +182,65 @@ def test_real_size_loads_and_embeds(encoder: vggish.VGGish) -> None:
     alone = encoder.embed(clips[1:])
     torch.testing.assert_close(alone[0], each[1].mean(0), rtol=1e-4, atol=1e-4)
     assert encoder.embed(clips[:0]).shape == (0, 128)
+
+
+def test_the_frechet_distance_takes_every_example_of_a_clip(
+    encoder: vggish.VGGish, weights: Path, tmp_path: Path
+) -> None:
+    """Stored clips -> table of embeddings -> what is measured; all else takes a clip as one vector."""
+    seconds = {"test-0": 2.0, "test-1": 0.5, "train-0": 1.0, "train-1": 1.0, "made-0": 3.0, "made-1": 2.0}
+    examples = {"test-0": 2, "test-1": 1, "train-0": 1, "train-1": 1, "made-0": 3, "made-1": 2}
+    rows = [
+        {
+            "clip_id": name, "class_id": 7, "recording_id": name, "role": name[:-2], "label": "dog",
+            "generator": "g", "method": "sampled", "seed": 0, "sample_rate_hz": 8_000, "duration_s": length,
+            "audio": flac(sound(7, number, length)),
+        }
+        for number, (name, length) in enumerate(seconds.items())
+    ]  # fmt: skip
+
+    def write(name: str, kind: tables.TableKind, part: list[dict[str, object]]) -> Path:
+        tables.write(
+            tmp_path / name, kind, [{key: row[key] for key in kind.columns if key in row} for row in part]
+        )
+        return tmp_path / name
+
+    shards = {
+        "real": write("real", SYNTHETIC_CLIPS, rows[:4]),
+        "made": write("made", SYNTHETIC_CLIPS, rows[4:]),
+    }
+    embedded, vectors = {}, {}
+    for name, shard in shards.items():
+        embedded[name] = tmp_path / f"{name}-embedded"
+        embed_shard(embedded[name], audio=shard, target="foley.encoders.vggish:VGGish", weights=weights)
+        table = tables.read(embedded[name], EMBEDDINGS)
+        assert list(zip(table["clip_id"].to_pylist(), table["window"].to_pylist(), strict=True)) == [
+            (clip_id, window)
+            for clip_id in tables.read(shard, SYNTHETIC_CLIPS)["clip_id"].to_pylist()
+            for window in range(examples[clip_id])
+        ]
+        vectors[name] = tables.to_matrix(table["vector"])
+    measure_generator(
+        tmp_path / "quality", tmp_path / "scores", dataset="d", split="fold1", generator="g",
+        partition=write("partition", AUDIO_PARTITION, rows[:4]), synthetic=[shards["made"]],
+        embeddings={"vggish": EmbeddingTables([embedded["real"]], [embedded["made"]])}, probes={},
+        options=QualityOptions(points=2, groups=2, draws=10),
+    )  # fmt: skip
+    found = {
+        row["metric"]: row
+        for row in tables.read(tmp_path / "quality", AUDIO_QUALITY).to_pylist()
+        if row["class_id"] is None
+    }
+    for name in ("frechet_audio_distance", "frechet_audio_distance_shrunk", "kernel_audio_distance"):
+        assert (found[name]["n_real"], found[name]["n_synthetic"]) == (3, 5)
+    for name in ("precision", "coverage", "nearest_distance"):
+        assert found[name]["n_synthetic"] == 2
+    x, y = (part.astype(np.float64) for part in (vectors["real"][:3], vectors["made"]))
+    wanted = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(np.cov(x.T) + np.cov(y.T))
+    # The trace of the root of a product is the sum of singular values of the product of roots.
+    a, b = ((part - part.mean(0)) / np.sqrt(len(part) - 1) for part in (x, y))
+    wanted -= 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    assert found["frechet_audio_distance"]["value"] == pytest.approx(wanted, rel=1e-6)
 
 
 def test_only_mono_float_waveforms(encoder: vggish.VGGish) -> None:
@@ -190,13 +255,13 @@ def test_only_mono_float_waveforms(encoder: vggish.VGGish) -> None:
 def test_activation_and_pca(encoder: vggish.VGGish, pca: dict[str, np.ndarray], tmp_path: Path) -> None:
     np.savez(tmp_path / "params.npz", **pca)
     whitening = vggish.read_pca(tmp_path / "params.npz")
-    raw = encoder.embed_examples(noise(1, 15_600))
+    raw = encoder.embed_windows(noise(1, 15_600))
     relu = vggish.VGGish(encoder._network, activation=True)
     assert relu.name == "vggish_relu"
-    torch.testing.assert_close(relu.embed_examples(noise(1, 15_600)), raw.clamp(min=0))
+    torch.testing.assert_close(relu.embed_windows(noise(1, 15_600)), raw.clamp(min=0))
     both = vggish.VGGish(encoder._network, pca=whitening)
     assert both.name == "vggish_pca"
-    found = both.embed_examples(noise(1, 15_600))[0, 0].numpy()
+    found = both.embed_windows(noise(1, 15_600))[0, 0].numpy()
     # Google's release, in numpy.
     centred = raw[0].numpy().T.astype(np.float64) - pca["pca_means"][:, None]
     projected = (pca["pca_eigen_vectors"].astype(np.float64) @ centred)[:, 0]

@@ -849,7 +849,6 @@ class Config(Model):
                 made, where = self.interpolation.pairs_per_class, "interpolation.pairs_per_class"
             if made < wanted:
                 raise ValueError(f"{why} asks for {wanted} clips a class, but {where} is {made}")
-                )
 
 
 def _all_exist(key: str, names: Sequence[str], known: Iterable[str] | None = None, *, least: int = 0) -> None:

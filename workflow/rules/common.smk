@@ -103,6 +103,12 @@ def model_files(model):
     return sorted(str(path) for path in folder.iterdir() if path.is_file())
 
 
+def weight_files(embedding):
+    """What a pretrained encoder is read from: a file, or those of a folder; nothing where it is a download."""
+    local = P.local_weights(embedding)
+    return model_files(local) or local or []
+
+
 def dataset_options(dataset):
     return P.config.datasets[dataset].options
 

@@ -41,7 +41,7 @@ rule embed_synthetic:
     """Embed one shard of generated clips with a pretrained encoder."""
     input:
         audio=f"{MADE}/clips/shard={{shard}}.parquet",
-        weights=lambda wc: P.local_weights(wc.embedding) or [],
+        weights=lambda wc: weight_files(wc.embedding),
     output:
         f"{MADE}/embedding={{embedding}}/shard={{shard}}.parquet",
     log:
@@ -204,10 +204,7 @@ rule measure_real_clips:
         embeddings=lambda wc: P.audio.embeddings,
         probe=lambda wc: P.audio.probe,
         # As many as the generators made: the measures depend on numbers.
-        clips_per_class=lambda wc: min(
-            P.config.audio_generators[g].clips_per_class
-            for g in P.audio.diffusion.generators
-        ),
+        clips_per_class=lambda wc: P.audio.clips_per_class(wc.dataset, wc.split),
         draws=lambda wc: P.audio.diffusion.bootstrap,
         seed=lambda wc: P.audio.diffusion.seed,
         code=code("measure_real_clips"),

@@ -36,10 +36,9 @@ rule extract_neuralogram:
     """Activations over time of a pretrained encoder, for one shard of clips."""
     input:
         audio=f"{CLIPS}/audio/shard={{shard}}.parquet",
-        weights=lambda wc: P.local_weights(
+        weights=lambda wc: weight_files(
             P.diverse.representation(wc.representation).embedding
-        )
-        or [],
+        ),
     output:
         f"{NEURALOGRAM}/shard={{shard}}.parquet",
     log:

@@ -45,7 +45,7 @@ rule embed_clips:
     """Embed one shard of clips with a pretrained encoder."""
     input:
         audio=f"{CLIPS}/audio/shard={{shard}}.parquet",
-        weights=lambda wc: P.local_weights(wc.embedding) or [],
+        weights=lambda wc: weight_files(wc.embedding),
     output:
         f"{EMBEDDINGS}/shard={{shard}}.parquet",
     log:

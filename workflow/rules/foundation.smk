@@ -81,7 +81,7 @@ rule embed_prompted:
     """Embed one shard of a prompted generator's clips with a pretrained encoder."""
     input:
         audio=f"{PROMPTED_CLIPS}/clips/shard={{shard}}.parquet",
-        weights=lambda wc: P.local_weights(wc.embedding) or [],
+        weights=lambda wc: weight_files(wc.embedding),
     output:
         f"{PROMPTED_CLIPS}/embedding={{embedding}}/shard={{shard}}.parquet",
     log:
@@ -108,7 +108,7 @@ rule embed_interpolated:
     """Embed interpolated clips with a pretrained encoder."""
     input:
         audio=f"{MADE}/interpolated.parquet",
-        weights=lambda wc: P.local_weights(wc.embedding) or [],
+        weights=lambda wc: weight_files(wc.embedding),
     output:
         f"{MADE}/interpolated-{{embedding}}.parquet",
     log:

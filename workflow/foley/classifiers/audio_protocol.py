@@ -28,6 +28,7 @@ from foley.augment.protocol import Augmentations, Draws
 from foley.runtime.seeds import SeedStreams, derive
 from foley.tables import atomic_file
 from foley.training.checkpoint import Checkpoint
+from foley.training.halving import batches_that_fit
 from foley.training.loop import (
     EarlyStopping,
     History,
@@ -377,18 +378,12 @@ class AudioClassifier(ABC):
         batch_size = self.clips_at_once if batch_size is None else batch_size
         self._check_rate(sample_rate_hz, model)
         model.eval()
-        done: list[Tensor] = []
-        row = 0
-        while row < len(waveforms):
-            part = waveforms[row : row + batch_size, : model.window_samples]
-            try:
-                done.append(run(model.features(part.to(self.device))).cpu())
-            except torch.cuda.OutOfMemoryError:
-                if batch_size == 1:
-                    raise
-                batch_size //= 2
-                continue
-            row += len(part)
+
+        def run_part(rows: slice) -> Tensor:
+            part = waveforms[rows, : model.window_samples]
+            return run(model.features(part.to(self.device))).cpu()
+
+        done = list(batches_that_fit(run_part, len(waveforms), batch_size, self.name))
         return torch.cat(done) if done else torch.empty(0, width)
 
     def save(self, path: Path) -> None:

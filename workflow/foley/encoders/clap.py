@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from foley.download.http import is_offline
+from foley.training.halving import batches_that_fit
 from foley.training.loop import Precision, autocast_dtype, choose_device
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class ClapEncoder:
         alone, but for the last bits.
 
         Args:
-            batch_size: windows that go through the network together.
+            batch_size: windows that go through the network together; fewer where the device's memory is too small.
 
         Raises:
             ValueError: a waveform has no samples, more than one channel, or is not finite.
@@ -125,9 +126,13 @@ class ClapEncoder:
             windows += parts
             owners += [number] * len(parts)
         sums = torch.zeros(len(waveforms), self.dim)
-        for start in range(0, len(windows), batch_size):
-            rows = torch.tensor(owners[start : start + batch_size])
-            sums.index_add_(0, rows, self._embed_windows(windows[start : start + batch_size]))
+        found = list(
+            batches_that_fit(
+                lambda part: self._embed_windows(windows[part]), len(windows), batch_size, self.name
+            )
+        )
+        if found:
+            sums.index_add_(0, torch.tensor(owners), torch.cat(found))
         return torch.nn.functional.normalize(sums, dim=1).numpy()
 
     def _embed_windows(self, windows: list[np.ndarray]) -> Tensor:

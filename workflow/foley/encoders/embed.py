@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import torch
 from foley import tables
 from foley.audio.decode import resample
 from foley.audio.store import Progress, iter_waveforms
+from foley.encoders.protocol import AudioEncoder, WindowEncoder
 from foley.tables.features import EMBEDDINGS, HISTORY
 from foley.tables.zero_shot import PARTITION
 from foley.training.checkpoint import Checkpoint
+from foley.training.halving import batches_that_fit
 from foley.training.loop import autocast_dtype, choose_device
 
 log = logging.getLogger(__name__)
@@ -109,7 +112,8 @@ def embed_shard(
 ) -> None:
     """Embed one shard of clips with a pretrained encoder (``target``, ``module:Class``, its module has ``load``).
 
-    Clips of one length go through together, so that no clip's embedding depends on padding.
+    A row is a clip, or one of its windows where the encoder is a ``WindowEncoder``. Clips of one length go through
+    together, so that no clip's embedding depends on padding; where a device's memory is too small, fewer at once.
     """
     torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -120,8 +124,23 @@ def embed_shard(
             resampled = [resample(samples, rate, encoder.sample_rate_hz) for samples in waveforms]
             for row, samples in enumerate(resampled):
                 by_length[len(samples)].append(row)
-            vectors = np.empty((len(ids), encoder.dim), dtype=np.float32)
+            of_clip: dict[int, np.ndarray] = {}
             for rows in by_length.values():
                 batch = torch.from_numpy(np.stack([resampled[row] for row in rows]))
-                vectors[rows] = encoder.embed(batch.to(device)).float().cpu().numpy()
-            out.write(_embedding_table(ids, np.zeros(len(ids), dtype=np.int32), vectors))
+                run = partial(_embed_rows, encoder, batch, device)
+                parts = list(batches_that_fit(run, len(rows), batch_size, encoder.name))
+                of_clip.update(zip(rows, np.concatenate(parts), strict=True))
+            found = [of_clip[row] for row in range(len(ids))]
+            names = [name for name, own in zip(ids, found, strict=True) for _ in own]
+            windows = np.concatenate([np.arange(len(own), dtype=np.int32) for own in found])
+            out.write(_embedding_table(names, windows, np.concatenate(found)))
+
+
+def _embed_rows(encoder: AudioEncoder, waveforms: torch.Tensor, device: str, rows: slice) -> np.ndarray:
+    """Waveforms [B, T] -> vectors [rows, W, D]; of an encoder that hears a clip as a whole, W is 1."""
+    batch = waveforms[rows].to(device)
+    if isinstance(encoder, WindowEncoder):
+        vectors = encoder.embed_windows(batch)
+    else:
+        vectors = encoder.embed(batch)[:, None]
+    return vectors.float().cpu().numpy()

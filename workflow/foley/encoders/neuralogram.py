@@ -27,6 +27,7 @@ from foley.encoders.protocol import AudioEncoder
 from foley.features.extract import chunk_rows
 from foley.features.frames import CHUNK_S, frame_facts, pack
 from foley.tables.features import FRAMES
+from foley.training.halving import batches_that_fit
 
 # Windows that an encoder sees at once.
 _WINDOWS_AT_ONCE = 64
@@ -85,8 +86,16 @@ class Neuralogram:
             )
             parts.append(sliding_windows(own, self.window, self.hop, frame_count(len(own), self.hop)))
         windows = torch.cat(parts)
+        encoder = self.encoder
         found = torch.cat(
-            [self.encoder.embed(part).float().cpu() for part in windows.split(_WINDOWS_AT_ONCE)]
+            list(
+                batches_that_fit(
+                    lambda part: encoder.embed(windows[part]).float().cpu(),
+                    len(windows),
+                    _WINDOWS_AT_ONCE,
+                    encoder.name,
+                )
+            )
         )
         return [part.numpy() for part in found.split([len(part) for part in parts])]
 

@@ -129,7 +129,7 @@ class YAMNetNetwork(nn.Module):
 
 
 class PretrainedYAMNet:
-    """An `AudioEncoder`: clips in, the mean of their patches' embeddings out. Make it with `load`.
+    """A `WindowEncoder`: clips in, their patches' embeddings out, or the mean of these. Make it with `load`.
 
     Attributes:
         n_classes: 521, in the order of YAMNet's `yamnet_class_map.csv`, which is not that of EfficientAT.

@@ -30,3 +30,12 @@ class AudioEncoder(Protocol):
         Row i depends on waveform i alone, not on its neighbours in the batch.
         """
         ...
+
+
+@runtime_checkable
+class WindowEncoder(AudioEncoder, Protocol):
+    """An encoder that hears short windows: tables hold a vector of each, and `embed` is their mean."""
+
+    def embed_windows(self, waveforms: Tensor) -> Tensor:
+        """Embed each window of waveforms [B, T] for itself, in the order of time: float32 [B, W, dim], W at least 1."""
+        ...

@@ -5,7 +5,11 @@ TRAINED_KINDS = {
 }
 
 PRETRAINED_KINDS = {
+    "clap": "foley.encoders.clap_audio:ClapAudio",
     "efficientat": "foley.encoders.efficientat:EfficientAT",
     "pretrained_yamnet": "foley.encoders.pretrained_yamnet:PretrainedYAMNet",
     "vggish": "foley.encoders.vggish:VGGish",
 }
+
+# Of these, `weights` is a folder with a whole checkpoint, not a file.
+FOLDER_KINDS = frozenset({"clap"})

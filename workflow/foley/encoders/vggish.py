@@ -92,7 +92,7 @@ class VGGishNetwork(nn.Module):
 
 
 class VGGish:
-    """An `AudioEncoder`: clips in, the mean of their examples' embeddings out.
+    """A `WindowEncoder`: clips in, their examples' embeddings out, or the mean of these.
 
     Args:
         network: VGGish with weights.
@@ -122,10 +122,10 @@ class VGGish:
 
     def embed(self, waveforms: Tensor) -> Tensor:
         """Embed float waveforms [B, T] at 16 kHz in [-1, 1]: float32 [B, 128], the mean over examples."""
-        return self.embed_examples(waveforms).mean(dim=1)
+        return self.embed_windows(waveforms).mean(dim=1)
 
     @torch.no_grad()
-    def embed_examples(self, waveforms: Tensor) -> Tensor:
+    def embed_windows(self, waveforms: Tensor) -> Tensor:
         """Each 0.96 s of waveforms [B, T] for itself, as Fréchet audio distances want it: float32 [B, E, 128].
 
         As in Google's release what is left of a clip behind its last whole example is not used; a clip shorter than

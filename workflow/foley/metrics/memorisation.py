@@ -5,8 +5,12 @@ alike. It is held against how near real clips lie to *their* nearest other train
 recordings are known: two cuts of one recording are not two sounds). The share of real clips that lie at least as near,
 (1 + number) / (n + 1), is the p-value of "this clip is as new as a real one" (Vovk et al. 2005, conformal prediction;
 Meehan, Chaudhuri & Dasgupta 2020, "A non-parametric test to detect data-copying in generative models", compare the
-same distances over whole sets). A clip is flagged where it is at most ``level``. So of new real clips, too, that part
-is flagged: what speaks of memorisation is a flagged part well above ``level``, and each flagged clip wants to be heard.
+same distances over whole sets). A clip is flagged where it is at most ``level``. So of new real clips, too, about
+that part is flagged with many recordings, and more with few (training clips look for a neighbour among one recording
+fewer than new clips do): what speaks of memorisation is a flagged part well above that of real clips that no generator
+has heard, and each flagged clip wants to be heard.
+With fewer than 1 / ``level`` - 1 real clips to compare with no clip can be flagged, however near; a class of so few has
+no flagged part, and takes no part in that of all classes.
 
 **Diversity** within a class: the mean cosine distance of its pairs, and the Vendi score, exp of the entropy of the
 eigenvalues of K / n, K the cosine similarities (Friedman & Dieng 2023, "The Vendi score"): the number of
@@ -56,12 +60,14 @@ class Memorised:
 class MemorisationScore:
     """Of one class (or all: ``class_id`` None): median nearest distances, and the part that is flagged.
 
-    ``level`` is the part that would be flagged of new real clips.
+    ``level`` is the part that would be flagged of new real clips, were there many recordings. ``judged`` counts the
+    clips that the flagged part is of: those of classes with enough real clips for a flag; NaN where there are none.
     """
 
     class_id: int | None
     n_real: int
     n_made: int
+    judged: int
     median_distance: float
     median_real_distance: float
     flagged: float
@@ -143,7 +149,7 @@ def find_memorised(
     Args:
         real: the clips that the generator was trained on.
         real_recordings: [N] clips of one recording are not held against each other; left out, each is its own.
-        level: part of new real clips that would be flagged.
+        level: part of new real clips that would be flagged, about, with many recordings.
 
     Raises:
         ValueError: fewer than two training clips, they do not fit, or ``level`` is not between 0 and 1.
@@ -183,25 +189,37 @@ def memorisation_scores(
 ) -> list[MemorisationScore]:
     """Over all synthetic clips, then, given the classes that ``find_memorised`` had, over those of each class."""
     if real_classes is None or made_classes is None:
-        groups = everything(len(found.real.distance), len(found.p_value))
+        groups = list(everything(len(found.real.distance), len(found.p_value)))
     else:
-        groups = row_groups(real_classes, made_classes)
+        groups = list(row_groups(real_classes, made_classes))
+    compared_with = {class_id: int(np.isfinite(found.real.distance[a]).sum()) for class_id, (a, _) in groups}
+    of_classes = [(class_id, b) for class_id, (_, b) in groups[1:] if len(b)]
+    few = [class_id for class_id, _ in of_classes if (1 + compared_with[class_id]) * level < 1]
     scores = []
     for class_id, (a, b) in groups:
         compared = found.real.distance[a][np.isfinite(found.real.distance[a])]
-        warning = ""
+        warning, judged = "", b
         if not len(b):
             warning = "no synthetic clips"
+        elif class_id is None and few:
+            warning = (
+                f"{len(few)} of {len(of_classes)} classes have too few real clips for any flag at level {level:g}: "
+                "their clips are not counted"
+            )
+            rest = [rows for its, rows in of_classes if its not in few]
+            judged = np.concatenate([np.empty(0, dtype=np.int64), *rest])
         elif (1 + len(compared)) * level < 1:
             warning = f"{len(compared)} real clips to compare with: too few for any flag at level {level:g}"
+            judged = b[:0]
         scores.append(
             MemorisationScore(
                 class_id=class_id,
                 n_real=len(a),
                 n_made=len(b),
+                judged=len(judged),
                 median_distance=float(np.median(found.nearest.distance[b])) if len(b) else float("nan"),
                 median_real_distance=float(np.median(compared)) if len(compared) else float("nan"),
-                flagged=float(found.flagged[b].mean()) if len(b) else float("nan"),
+                flagged=float(found.flagged[judged].mean()) if len(judged) else float("nan"),
                 level=level,
                 warning=warning,
             )

@@ -15,7 +15,7 @@ import yaml
 
 from foley import config as configuration
 from foley.classifiers.registry import BY_EXAMPLE, ZERO_SHOT_KINDS
-from foley.encoders.registry import PRETRAINED_KINDS, TRAINED_KINDS
+from foley.encoders.registry import FOLDER_KINDS, PRETRAINED_KINDS, TRAINED_KINDS
 from foley.encoders.weights import PINNED, without_secrets
 from foley.features.registry import FRAME_KINDS
 from foley.features.registry import KINDS as FEATURE_KINDS
@@ -413,7 +413,14 @@ class Plan:
             if entry.weights is None:
                 raise ConfigError(f"config: `{where}.weights` is missing: a path or a URL of the weights")
             local = self.local_weights(embedding)
-            if local is not None:
+            if entry.encoder in FOLDER_KINDS:
+                if local is None or not Path(local).is_dir():
+                    raise ConfigError(
+                        f"config: `{where}.weights` is `{self.weights_shown(embedding)}`: the encoder "
+                        f"`{entry.encoder}` reads a folder with a checkpoint in the format of the Hugging Face hub: "
+                        "`hf download laion/clap-htsat-unfused --revision <commit> --local-dir <folder>`"
+                    )
+            elif local is not None:
                 need_file(local, f"{where}.weights", f"weights of {entry.encoder}")
             elif entry.sha256 is None and entry.weights not in PINNED:
                 raise ConfigError(f"config: `{where}.sha256` is missing: a download is checked against it")

@@ -12,6 +12,7 @@ from foley.augment.registry import KINDS as AUGMENTATION_KINDS
 from foley.classifiers.registry import AUDIO_KINDS as CLASSIFIER_KINDS
 from foley.config import Config, Diffusion, Interpolation
 from foley.encoders.registry import PRETRAINED_KINDS
+from foley.encoders.registry import TRAINED_KINDS as TRAINED_ENCODERS
 from foley.generators.audio.published import pinned
 from foley.generators.registry import AUDIO_KINDS as TRAINED_KINDS
 from foley.generators.registry import UNCONDITIONAL_KINDS
@@ -134,6 +135,16 @@ class AudioPlan:
         if study is not None and own is not None and dataset in self.augmented and split in study.splits:
             found.append(own)
         return [*found, REAL]
+
+    def clips_per_class(self, dataset: str, split: str) -> int:
+        """Clips of a class that the yardstick takes: as many as whatever is measured beside it and has fewest."""
+        study = self.interpolation
+        return min(
+            study.pairs_per_class
+            if study is not None and generator == self.interpolating
+            else self.config.audio_generators[generator].clips_per_class
+            for generator in self.measured(dataset, split)[:-1]
+        )
 
     def embeddings_of(self, generator: str) -> list[str]:
         """Pretrained embeddings that clips are measured in; interpolated ones only in the probe's."""
@@ -299,7 +310,9 @@ class AudioPlan:
             where = f"interpolation.augmentations.{number}.options"
             check_options(part["target"], part["options"], where, Path(self.config.cache))
         for embedding in self.embeddings:
-            if self.config.embeddings[embedding].encoder not in PRETRAINED_KINDS:
+            encoder = self.config.embeddings[embedding].encoder
+            target({**TRAINED_ENCODERS, **PRETRAINED_KINDS}, encoder, f"embeddings.{embedding}.encoder")
+            if encoder not in PRETRAINED_KINDS:
                 raise ConfigError(
                     f"config: `diffusion.embeddings` names `{embedding}`, which is trained on the splits of "
                     "another study; name pretrained ones, or none: the probe's own embedding is always measured"

@@ -16,7 +16,7 @@ import numpy as np
 from foley import tables
 from foley.report import figures as draw
 from foley.report.comparison_figures import shares_svg
-from foley.report.scores import REFERENCES, Score, ScoreBook, System
+from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.sections import Panel, Section, marked_up, place
 from foley.report.study_words import DIFFUSION, is_leaky
 from foley.report.values import (
@@ -89,6 +89,23 @@ PAIRED = (
     "frechet_audio_distance_shrunk",
     "kernel_audio_distance",
 )
+# What more clips alone make better: of generators with other numbers of vectors none is the best.
+OF_EQUAL_NUMBERS = frozenset(
+    {
+        "frechet_audio_distance_shrunk",
+        "frechet_audio_distance_shrunk_class_mean",
+        "recall",
+        "coverage",
+        "vendi",
+    }
+)
+# What a warning says of a value that is shown in spite of it.
+_BIASED = "not 0 for equal sets: read it against real"
+NOTES = {
+    "memorised": "not of all classes",
+    "frechet_audio_distance_shrunk": _BIASED,
+    "frechet_audio_distance_shrunk_class_mean": _BIASED,
+}
 _CLASSES_TOGETHER = 25  # in one figure
 _Key = tuple[str, str, str]  # metric, embedding, generator
 
@@ -102,6 +119,9 @@ class _Quality:
     warned: Mapping[_Key, int] = field(default_factory=dict)  # classes with a warning
     # (metric, embedding, reason) -> values with it, and all values.
     warnings: Mapping[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+    noted: frozenset[tuple[str, _Key]] = frozenset()  # (split, key): over all classes, with a warning
+    # The same -> number of synthetic vectors; of the mean over splits all of them.
+    numbers: Mapping[tuple[str, _Key], int] = field(default_factory=dict)
 
 
 def audio_quality(
@@ -148,6 +168,15 @@ def _read_quality(paths: Sequence[Path]) -> dict[str, _Quality]:
             rows[row["dataset"]].append(row)
     found = {}
     for dataset, its in rows.items():
+        noted, numbers = set(), defaultdict[tuple[str, _Key], int](int)
+        for row in its:
+            if row["class_id"] is not None:
+                continue
+            key = (row["metric"], row["embedding"], row["generator"])
+            for split in (row["split"],) if is_leaky(DIFFUSION, row["split"]) else (row["split"], MEAN):
+                if row["warning"]:
+                    noted.add((split, key))
+                numbers[split, key] += row["n_synthetic"] or 0
         its = [row for row in its if not is_leaky(DIFFUSION, row["split"])] or its
         values: dict[tuple[str, str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
         warned: dict[tuple[str, str, str], set[int]] = defaultdict(set)
@@ -168,6 +197,8 @@ def _read_quality(paths: Sequence[Path]) -> dict[str, _Quality]:
             {key: {c: float(np.mean(v)) for c, v in of.items()} for key, of in values.items()},
             {key: len(classes) for key, classes in warned.items()},
             {(m, e, reason): (count, totals[m, e]) for (m, e, reason), count in reasons.items()},
+            frozenset(noted),
+            numbers,
         )
     return found
 
@@ -281,7 +312,27 @@ class _Panels:
             )
             if any(cell.published for cell in row):
                 rows.append(Row((method,), row, "published only", True))
-        return rows, tuple((measures[metric].name, measures[metric].direction) for metric in known)
+        return rows, tuple((measures[m].name, self._hint(split, systems, m)) for m in known)
+
+    def _hint(self, split: str, systems: Sequence[System], metric: str) -> str:
+        """Which direction is better, and what has to be known of values that a warning concerns."""
+        noted = any(self._noted(split, system, metric) for system in systems)
+        parts = [MEASURES[metric].direction]
+        parts += [NOTES[metric]] if noted and metric in NOTES else []
+        if metric in OF_EQUAL_NUMBERS and self._unequal(
+            split, [s for s in systems if s.method != REAL], metric
+        ):
+            parts.append("depends on the number of clips, which differs: compare no two")
+        return "; ".join(parts)
+
+    def _unequal(self, split: str, systems: Sequence[System], metric: str) -> list[int]:
+        """The numbers of vectors of some generators, where they are known and differ; else nothing."""
+        keys = [(split, (metric, system.variant, system.method)) for system in systems]
+        known = [self.more.numbers[key] for key in keys if key in self.more.numbers]
+        return known if len(set(known)) > 1 else []
+
+    def _noted(self, split: str, system: System, metric: str) -> bool:
+        return (split, (metric, system.variant, system.method)) in self.more.noted
 
     def _column(self, split: str, systems: Sequence[System], metric: str) -> list[Cell]:
         """Cells of the systems; the best generator is marked where there is a choice and a direction."""
@@ -296,6 +347,11 @@ class _Panels:
             if score is not None and system.method != REAL
         ]
         best = _best(measure, generated) if len(generated) > 1 else None
+        if metric == "memorised" and any(self._noted(split, system, metric) for system in systems):
+            best = None  # what is not of all classes is no best
+        made = [s for s, score in zip(systems, scores, strict=True) if score is not None and s.method != REAL]
+        if metric in OF_EQUAL_NUMBERS and self._unequal(split, made, metric):
+            best = None
         return [
             Cell(
                 score,
@@ -328,8 +384,15 @@ class _Panels:
             for metric in PAIRED:
                 measure = MEASURES[metric]
                 for one, other in combinations(names, 2):
-                    pair = self._pair(split, System(one, variant), metric, other)
+                    systems = System(one, variant), System(other, variant)
+                    pair = self._pair(split, systems[0], metric, other)
                     if pair is None:
+                        numbers = self._unequal(split, systems, metric)
+                        if metric in OF_EQUAL_NUMBERS and numbers:
+                            why = f"not compared: {numbers[0]} and {numbers[1]} vectors"
+                            rows.append(
+                                Row((one, other, measure.name, why), (Cell(None), Cell(None)), "", True)
+                            )
                         continue
                     if pair.difference.value * measure.better < 0:
                         one, other, pair = other, one, pair.reversed
@@ -466,14 +529,17 @@ class _Panels:
         return found
 
     def _closest(self, split: str, variant: str) -> list[str]:
-        """By FAD∞, which does not depend on the number of clips; else by the shrunk estimate, else by KAD."""
+        """By FAD∞, which does not depend on the number of clips; else by the shrunk estimate where all have as many,
+        else by KAD.
+        """
         for metric in (
             "frechet_audio_distance_infinity",
             "frechet_audio_distance_shrunk",
             "kernel_audio_distance",
         ):
             scores = self._scores(split, variant, metric)
-            if not scores:
+            made = [System(method, variant) for method in scores]
+            if not scores or (metric in OF_EQUAL_NUMBERS and self._unequal(split, made, metric)):
                 continue
             name = MEASURES[metric].name
             first = min(scores, key=lambda method: scores[method].value)
@@ -499,6 +565,8 @@ class _Panels:
         if share > 0:
             which = "At most " if len(scores) > 1 else ""
             text = f"{which}{percent(share)} % of clips ({worst}) are flagged as copies of training clips"
+        if any(self._noted(split, System(method, variant), "memorised") for method in scores):
+            text += " in the classes with enough real clips to tell"
         return [f"{text}{beside}."]
 
     def _rivals(self, split: str, variant: str, metric: str, first: str, scores: Mapping[str, Score]) -> str:

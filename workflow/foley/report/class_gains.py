@@ -92,9 +92,10 @@ def _class_panel(
                 if system in gainers:
                     gain = book.get(study, dataset, split, system, metric, class_id)
                     before = book.get(study, dataset, split, reference, "recall", class_id)
+                    mark = "noise" if gain is not None and _unclear(gain) else ""
                     if gain is None and recall is not None and before is not None:
                         gain = Score(recall.value - before.value, None, None, recall.n)
-                    cells.append(Cell(gain, signed=True))
+                    cells.append(Cell(gain, signed=True, mark=mark))
                     if gain is not None:
                         gains[group, name, system.method] = gain
             if any(cell.score for cell in cells):
@@ -121,6 +122,11 @@ def _class_panel(
     return panel, svgs
 
 
+def _unclear(gain: Score) -> bool:
+    """Whether a gain may be noise: its interval holds zero, or a single recording gives it none."""
+    return gain.low is None or crosses_zero(gain)
+
+
 def _gains_matrix(
     group: str,
     classes: Sequence[str],
@@ -133,5 +139,5 @@ def _gains_matrix(
         for column, method in enumerate(methods):
             if (gain := gains.get((group, name, method))) is not None:
                 tip = f"{name}, {method}: {points(gain.value)} points {interval_text(gain, points)}".strip()
-                cells[row, column] = comparison_figures.Difference(gain.value, crosses_zero(gain), tip)
+                cells[row, column] = comparison_figures.Difference(gain.value, _unclear(gain), tip)
     return comparison_figures.differences_svg(classes, methods, cells, group, ("gain", "loss"))

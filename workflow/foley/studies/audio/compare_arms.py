@@ -23,13 +23,13 @@ import pyarrow.compute as pc
 
 from foley import tables
 from foley.metrics import classification as metric
-from foley.metrics.bootstrap import Resamples, interval
-from foley.metrics.paired import bootstrap_p, corrected_t_test, holm
+from foley.metrics.bootstrap import Resamples
+from foley.metrics.paired import ROUNDING, bootstrap_p, corrected_t_test, holm
 from foley.studies.audio.arms import REAL
 from foley.studies.audio.splits import TEST, TRAIN, classes_in, clips_in, is_fold, read_partition
 from foley.studies.audio.training import CLOSED
 from foley.studies.zero_shot.predictions import LABELS, Predicted
-from foley.studies.zero_shot.score import Measured, resamples_of, score_row, summary_rows
+from foley.studies.zero_shot.score import Measured, interval_or_none, resamples_of, score_row, summary_rows
 from foley.tables.scores import PREDICTIONS, SCORES
 
 STUDY = "interpolation"
@@ -83,6 +83,7 @@ def compare_arms(
     accuracy, and in recall for each class. ``difference_to_<arm>`` and ``p_difference_to_<arm>``: of all pairs of arms
     of a classifier. The p of the mean is that of the corrected resampled t-test over folds, that of a single split the
     bootstrap's over recordings; both are after Holm's adjustment over all pairs of a classifier in a split or the mean.
+    A class with test clips of a single recording has no interval, nor has its mean over folds.
     ``chance`` and ``majority`` (the commonest class of the training clips) have an ``accuracy``.
 
     A mean of a class is over the folds that test it. An arm that lacks a fold has no mean.
@@ -170,26 +171,43 @@ def measure_closed(predicted: Predicted, resamples: Resamples) -> Quantities:
     truth, correct = predicted.truth, predicted.correct
     known = np.unique(truth)
     n = len(truth)
+    one = _single_recording(resamples.recording)
     recall = metric.recalls(correct, truth, known)
     recall_draws = metric.recall_draws(correct, truth, known, resamples)
-    found: Quantities = {
-        ("accuracy", None): Measured(metric.accuracy(correct), metric.accuracy_draws(correct, resamples), n),
-        ("accuracy_macro", None): Measured(recall.mean(axis=1), np.nanmean(recall_draws, axis=1), n),
-        ("f1_macro", None): Measured(
+    whole = {
+        "accuracy": (metric.accuracy(correct), metric.accuracy_draws(correct, resamples)),
+        "accuracy_macro": (recall.mean(axis=1), np.nanmean(recall_draws, axis=1)),
+        "f1_macro": (
             f1_scores(predicted.said, truth, known).mean(axis=1),
             f1_macro_draws(predicted.said, truth, known, resamples),
-            n,
         ),
+    }
+    found: Quantities = {
+        (name, None): Measured(per_seed, _unknown(draws) if one else draws, n)
+        for name, (per_seed, draws) in whole.items()
     }
     precision = metric.precisions(correct, predicted.said, known)
     for number, class_id in enumerate(known.tolist()):
         count = int((truth == class_id).sum())
-        found["recall", class_id] = Measured(recall[:, number], recall_draws[:, number], count)
+        draws = recall_draws[:, number]
+        if _single_recording(resamples.recording[truth == class_id]):
+            draws = _unknown(draws)
+        found["recall", class_id] = Measured(recall[:, number], draws, count)
         said = precision[:, number][np.isfinite(precision[:, number])]
         # A class that was never said has no precision: an empty value, not a zero.
         mean = said.mean() if len(said) else math.nan
         found["precision", class_id] = Measured(np.array([mean]), np.empty(0), count)
     return found
+
+
+def _single_recording(recordings: np.ndarray) -> bool:
+    """Whether there is nothing to draw: one recording says nothing of how much recordings vary."""
+    return len(np.unique(recordings)) < 2
+
+
+def _unknown(draws: np.ndarray) -> np.ndarray:
+    """No draw has a value, so there is no interval."""
+    return np.full_like(draws, np.nan)
 
 
 def f1_scores(said: np.ndarray, truth: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -263,20 +281,32 @@ def gains_over(here: Quantities, base: Quantities, baseline: str) -> Quantities:
 
 def difference_of(here: Measured, base: Measured) -> Measured:
     # Means over seeds: the seed of one arm says nothing of the same number in another, which sees other batches.
-    return Measured(np.array([here.per_seed.mean() - base.per_seed.mean()]), here.draws - base.draws, here.n)
+    mean = np.array([here.per_seed.mean() - base.per_seed.mean()])
+    return Measured(_without_rounding(mean), _without_rounding(here.draws - base.draws), here.n)
+
+
+def _without_rounding(values: np.ndarray) -> np.ndarray:
+    """Zero for what the order of a sum alone makes another number."""
+    return np.where(np.abs(values) <= ROUNDING, 0.0, values)
 
 
 def mean_over_folds(parts: Sequence[Quantities]) -> Quantities:
-    """Means over folds; of a class, over the folds that test it, and in a draw over those that drew it."""
+    """Means over folds; of a class, over the folds that test it, and in a draw over those that drew it.
+
+    Where one of the folds has no interval (a single recording), the mean has none.
+    """
     found: Quantities = {}
     for key in dict.fromkeys(key for part in parts for key in part):
         of_folds = [part[key] for part in parts if key in part]
         with warnings.catch_warnings():
             # A class that was never said, or drawn in no fold, has no value.
             warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+            draws = np.nanmean([m.draws for m in of_folds], axis=0)
+            if any(np.isnan(m.draws).all() for m in of_folds):
+                draws = _unknown(draws)
             found[key] = Measured(
-                np.nanmean([m.per_seed for m in of_folds], axis=0),
-                np.nanmean([m.draws for m in of_folds], axis=0),
+                _without_rounding(np.nanmean([m.per_seed for m in of_folds], axis=0)),
+                _without_rounding(draws),
                 sum(m.n for m in of_folds),
             )
     return found
@@ -307,7 +337,7 @@ def rows_of(
 def _row(
     labels: Mapping[str, str], name: str, measured: Measured, class_id: int | None = None
 ) -> dict[str, Any]:
-    low, high = (end if math.isfinite(end) else None for end in interval(measured.draws))
+    low, high = interval_or_none(measured.draws)
     return score_row(
         labels, name, measured.per_seed.mean(), measured.n, class_id=class_id, low=low, high=high
     )
@@ -345,7 +375,7 @@ def pair_rows(
         }
         of_folds = [differences[fold] for fold in folds if fold in differences]
         for split, difference in differences.items():
-            tested[split].append((one, other, 1, bootstrap_p(difference.draws)))
+            tested[split].append((one, other, 1, _bootstrap_p(difference.draws)))
         if len(of_folds) == len(folds) > 1:
             if pooled is None:
                 difference = mean_over_folds([{("", None): part} for part in of_folds])["", None]
@@ -355,7 +385,7 @@ def pair_rows(
                 )
             p = corrected_t_test(np.array([part.per_seed[0] for part in of_folds]), ratio)
             # Folds that all differ by the same amount leave the bootstrap's.
-            p = bootstrap_p(difference.draws) if math.isnan(p) else p
+            p = _bootstrap_p(difference.draws) if math.isnan(p) else p
             tested[MEAN].append((one, other, len(folds), p))
             differences[MEAN] = difference
         for split, difference in differences.items():
@@ -374,6 +404,11 @@ def pair_rows(
                 labels = labels_of(study, dataset, split, method, variant)
                 rows.append(score_row(labels, f"p_{prefix}difference_to_{opponent}", p, n))
     return rows
+
+
+def _bootstrap_p(draws: np.ndarray) -> float:
+    """As ``bootstrap_p``; 1 where nothing could be drawn, so that nothing is claimed."""
+    return 1.0 if np.isnan(draws).all() else bootstrap_p(draws)
 
 
 def labels_of(study: str, dataset: str, split: str, method: str, variant: str) -> dict[str, str]:

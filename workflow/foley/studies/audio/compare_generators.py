@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 MEAN = "mean"
 # What pairs of generators are compared by.
 PAIRED = (SHRUNK, INFINITE, KERNEL, RECOGNITION)
+# Of these, what more vectors alone make lower: in a class that two generators made other numbers of, they are no pair.
+# The others are unbiased, or the limit for many clips.
+OF_EQUAL_NUMBERS = frozenset({SHRUNK})
 _OF_CLASSES = ("diversity", "real_diversity", "vendi")
 
 Row = Mapping[str, Any]
@@ -60,6 +63,11 @@ class _Key(NamedTuple):
     generator: str
 
 
+class _OfClass(NamedTuple):
+    value: float
+    numbers: tuple[int, ...]
+
+
 def compare_generators(
     output: Path,
     *,
@@ -72,9 +80,9 @@ def compare_generators(
 
     Rows of a pair are ``<metric>_difference_to_<generator>`` with an interval over classes, and
     ``p_<metric>_difference_to_<generator>``, the p of that bootstrap after Holm's adjustment over all pairs of the same
-    split, embedding and metric; ``n`` is the number of classes. Only values without a warning are compared; classes
-    that one of the two lacks are left out, and a pair with fewer than two classes has no row. The yardstick ``real``
-    has means and no pairs.
+    split, embedding and metric; ``n`` is the number of classes. Only values that stand alone are compared; classes
+    that one of the two lacks are left out, and so are, for ``OF_EQUAL_NUMBERS``, classes of which they have other
+    numbers of vectors. A pair with fewer than two classes has no row. The yardstick ``real`` has means and no pairs.
 
     Args:
         quality: tables of all generators and splits of one dataset.
@@ -172,7 +180,7 @@ def _over_classes(
     metric = key.metric.removesuffix(CLASS_MEAN)
     parts = [classes.get(key._replace(split=fold, metric=metric), {}) for fold in folds]
     known = sorted({class_id for part in parts for class_id in part})
-    if not known:
+    if len(known) < 2:
         return None, None
     resamples = resample_recordings(np.array(known), draws, seed, "classes")
     means = []
@@ -189,10 +197,15 @@ def _differences(
     classes: Mapping[_Key, Mapping[int, Row]], folds: Sequence[str], draws: int, seed: int
 ) -> list[dict[str, Any]]:
     """Rows of pairs in each split, and in the mean over folds."""
-    tables_of: dict[tuple[str, str, str], dict[str, dict[int, float]]] = defaultdict(dict)
+    # Of a class: its value, and the numbers of vectors that it follows from, where that matters.
+    tables_of: dict[tuple[str, str, str], dict[str, dict[int, _OfClass]]] = defaultdict(dict)
     for key, of_class in classes.items():
         if key.metric in PAIRED and key.generator != REAL:
-            found = {class_id: float(row["value"]) for class_id, row in of_class.items()}
+            counts = key.metric in OF_EQUAL_NUMBERS
+            found = {
+                class_id: _OfClass(float(row["value"]), (row["n_synthetic"],) if counts else ())
+                for class_id, row in of_class.items()
+            }
             tables_of[key.split, key.embedding, key.metric][key.generator] = found
     if len(folds) > 1:
         for embedding, metric in {where[1:] for where in tables_of}:
@@ -203,10 +216,11 @@ def _differences(
     for (split, embedding, metric), by_generator in sorted(tables_of.items()):
         pairs = []
         for one, other in combinations(sorted(by_generator), 2):
-            shared = sorted(by_generator[one].keys() & by_generator[other].keys())
+            ours, theirs = by_generator[one], by_generator[other]
+            shared = [c for c in sorted(ours.keys() & theirs.keys()) if ours[c].numbers == theirs[c].numbers]
             if len(shared) < 2:
                 continue
-            values = np.array([by_generator[one][c] - by_generator[other][c] for c in shared])
+            values = np.array([ours[c].value - theirs[c].value for c in shared])
             resamples = resample_recordings(np.array(shared), draws, seed, "classes")
             pairs.append((one, other, values, resamples.sums(values) / len(shared)))
         if not pairs:
@@ -227,11 +241,19 @@ def _differences(
     return rows
 
 
-def _of_all_folds(folds: Sequence[Mapping[str, Mapping[int, float]]]) -> dict[str, dict[int, float]]:
+def _of_all_folds(
+    folds: Sequence[Mapping[str, Mapping[int, _OfClass]]],
+) -> dict[str, dict[int, _OfClass]]:
     """Mean over folds of each generator's value of each class, where all folds have both."""
     generators = set.intersection(*(set(fold) for fold in folds))
-    means: dict[str, dict[int, float]] = {}
+    means: dict[str, dict[int, _OfClass]] = {}
     for generator in generators:
         known = set.intersection(*(set(fold[generator]) for fold in folds))
-        means[generator] = {c: float(np.mean([fold[generator][c] for fold in folds])) for c in known}
+        means[generator] = {
+            c: _OfClass(
+                float(np.mean([fold[generator][c].value for fold in folds])),
+                tuple(number for fold in folds for number in fold[generator][c].numbers),
+            )
+            for c in known
+        }
     return means

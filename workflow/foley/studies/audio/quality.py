@@ -53,10 +53,14 @@ CLAP = "clap"
 SYNTHETIC, TEST, TRAIN = "synthetic", "test", "train"
 FRECHET, SHRUNK, INFINITE = (f"frechet_audio_distance{kind}" for kind in ("", "_shrunk", "_infinity"))
 KERNEL = "kernel_audio_distance"
+MEMORISED = "memorised"
 RECOGNITION = "recognition_accuracy"
 CLASS_MEAN = "_class_mean"
 # Depends on the number of vectors as much as on their distance: never without n and its warning.
 NEVER_ALONE = frozenset({FRECHET, FRECHET + CLASS_MEAN})
+BIASED = f"not 0 for equal sets; read it against `{REAL}`"
+# A value of these stands in spite of a warning, which is a note on how to read it: the page shows both.
+NOTED = frozenset({MEMORISED, SHRUNK, SHRUNK + CLASS_MEAN})
 RECOGNITION_RANKS = (1, 5)
 PROMPT_RANKS = (1, 5, 10)
 
@@ -66,7 +70,7 @@ class QualityOptions:
     """How quality is measured.
 
     neighbours: k of precision, recall, density and coverage; 3 as in Kynkäänniemi et al. 2019.
-    level: part of new real clips that memorisation would flag.
+    level: part of new real clips that memorisation would flag, about, with many recordings.
     points, groups: of FAD∞; see ``ExtrapolationOptions``. It is a line, for a start, and its interval a jackknife.
     draws: of the bootstrap.
     seed: of bootstrap, subsamples and the yardstick's choice of training clips.
@@ -243,7 +247,7 @@ def measure_real(
 def quality_scores(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of AUDIO_QUALITY -> rows of SCORES: those whose value may stand alone.
 
-    That is: it is there, has no warning, and is no plain Fréchet distance.
+    That is: it is there, has no warning (or one that is a note, ``NOTED``), and is no plain Fréchet distance.
     """
     return [
         {
@@ -267,7 +271,8 @@ def quality_scores(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def stands_alone(row: Mapping[str, Any]) -> bool:
-    return row["value"] is not None and row["warning"] is None and row["metric"] not in NEVER_ALONE
+    trusted = row["warning"] is None or row["metric"] in NOTED
+    return row["value"] is not None and trusted and row["metric"] not in NEVER_ALONE
 
 
 # Reading
@@ -419,10 +424,14 @@ def _frechet(test: VectorSet, made: VectorSet, o: QualityOptions) -> list[dict[s
         # One warning tells of all three values: what is about covariances concerns the first, what is about
         # subsamples the last.
         singular = score.warning if min(n, m) <= dim else ""
+        # Shrinking makes a covariance whole again, not right: two sets of one kind are apart.
+        biased = (
+            f"{n} real and {m} synthetic vectors in {dim} dimensions: {BIASED}" if min(n, m) <= dim else ""
+        )
         of_line = score.warning if np.isnan(score.infinite) or "FAD∞" in score.warning else ""
         rows += [
             _row(FRECHET, class_id, score.sample, n, m, warning=singular),
-            _row(SHRUNK, class_id, score.shrunk, n, m),
+            _row(SHRUNK, class_id, score.shrunk, n, m, warning=biased),
             _row(INFINITE, class_id, score.infinite, n, m, low=score.low, high=score.high, warning=of_line),
         ]
     return rows + [_class_mean(name, rows, o) for name in (FRECHET, SHRUNK)]
@@ -448,17 +457,22 @@ def _class_mean(name: str, rows: Sequence[Mapping[str, Any]], o: QualityOptions)
         np.array([row["value"] for row in there]), np.array([row["class_id"] for row in there]), o
     )
     doubtful = sum(row["warning"] is not None for row in own)
+    warning = f"{doubtful} of {len(own)} classes have a warning" if doubtful else ""
+    if name in NOTED and doubtful:
+        if len(there) == len(own):
+            warning = f"{doubtful} of {len(own)} classes have few vectors: {BIASED}"
+        else:  # of a note the value stands, and would stand for other classes than another generator's
+            value, warning = np.nan, f"{len(own) - len(there)} of {len(own)} classes have no value"
     return _row(
         name + CLASS_MEAN, None, value, sum(row["n_real"] for row in there),
-        sum(row["n_synthetic"] for row in there), low=low, high=high,
-        warning=f"{doubtful} of {len(own)} classes have a warning" if doubtful else "",
+        sum(row["n_synthetic"] for row in there), low=low, high=high, warning=warning,
     )  # fmt: skip
 
 
 def _over_classes(values: np.ndarray, class_ids: np.ndarray, o: QualityOptions) -> tuple[float, float, float]:
-    """Mean over classes, and its interval by the bootstrap over them; NaN without a class."""
-    if not len(values):
-        return float("nan"), float("nan"), float("nan")
+    """Mean over classes, and its interval by the bootstrap over them; NaN without a class, or with a single one."""
+    if len(values) < 2:
+        return float(values[0]) if len(values) else float("nan"), float("nan"), float("nan")
     resamples = resample_recordings(class_ids, o.draws, o.seed, "classes")
     drawn = resamples.sums(values) / resamples.sums(np.ones(len(values)))
     return float(values.mean()), *interval(drawn)
@@ -485,16 +499,28 @@ def _memorised(train: VectorSet, near: VectorSet, o: QualityOptions) -> list[dic
         train.vectors, near.vectors, real_recordings=_numbers(train.recordings), level=o.level,
         real_classes=train.class_ids, made_classes=near.class_ids,
     )  # fmt: skip
-    flags = _mean_rows("memorised", found.flagged[None].astype(float), near.class_ids, near.recordings, o)
-    ends = {row["class_id"]: (row["low"], row["high"]) for row in flags}
     scores = memorisation_scores(
         found, level=o.level, real_classes=train.class_ids, made_classes=near.class_ids
     )
+    judged = np.isin(near.class_ids, [s.class_id for s in scores if s.class_id is not None and s.judged])
+    flags = (
+        _mean_rows(
+            MEMORISED,
+            found.flagged[None, judged].astype(float),
+            near.class_ids[judged],
+            near.recordings[judged],
+            o,
+        )
+        if judged.any()
+        else []
+    )
+    ends = {row["class_id"]: (row["low"], row["high"]) for row in flags}
     rows = []
     for score in scores:
         n, m = score.n_real, score.n_made
+        of = score.judged if score.class_id is None else m
         of_class = [
-            _row("memorised", score.class_id, score.flagged, n, m, warning=score.warning),
+            _row(MEMORISED, score.class_id, score.flagged, n, of, warning=score.warning),
             _row(
                 "nearest_distance", score.class_id, score.median_distance, n, m,
                 warning="" if m else "no synthetic clips",
@@ -504,7 +530,7 @@ def _memorised(train: VectorSet, near: VectorSet, o: QualityOptions) -> list[dic
                 warning="" if score.median_real_distance >= 0 else "no training clip of another recording",
             ),
         ]  # fmt: skip
-        if m:
+        if score.judged:
             of_class[0]["low"], of_class[0]["high"] = ends[score.class_id]
         rows += of_class
     return rows
@@ -564,8 +590,11 @@ def mean_and_interval(
 ) -> tuple[float, float, float]:
     """Mean of values [seeds, N] and its 95 % interval over recordings [N] and seeds, both drawn with replacement.
 
-    The pigeonhole bootstrap (Owen 2007): the weight of a value is that of its recording times that of its seed.
+    The pigeonhole bootstrap (Owen 2007): the weight of a value is that of its recording times that of its seed. A
+    single recording says nothing of how much recordings vary: there is no interval, NaN.
     """
+    if len(np.unique(recordings)) < 2:
+        return float(values.mean()), float("nan"), float("nan")
     resamples = resample_recordings(recordings, draws, seed, *names)
     of_seeds = resamples.sums(values.T) / resamples.sums(np.ones(values.shape[1]))[:, None]
     count = len(values)

@@ -111,11 +111,17 @@ def score_row(
     }
 
 
+def interval_or_none(draws: np.ndarray) -> tuple[float | None, float | None]:
+    """The interval of draws as a table has it: empty where no draw has a value."""
+    low, high = interval(draws)
+    return (low, high) if np.isfinite([low, high]).all() else (None, None)
+
+
 def summary_rows(
     labels: Mapping[str, str], name: str, seeds: Sequence[int], measured: Measured
 ) -> list[dict[str, Any]]:
     """The mean over seeds with its interval, a row per seed and their spread; without seeds, the first row alone."""
-    low, high = interval(measured.draws)
+    low, high = interval_or_none(measured.draws)
     rows = [score_row(labels, name, measured.per_seed.mean(), measured.n, low=low, high=high)]
     if seeds:
         rows += [
