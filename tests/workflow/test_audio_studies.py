@@ -79,7 +79,19 @@ def test_every_generator_is_measured_beside_real_clips(audio_run: Project) -> No
             "frechet_audio_distance", "frechet_audio_distance_infinity", "kernel_audio_distance", "precision",
             "coverage", "memorised", "vendi", "recognition_accuracy",
         } <= set(overall)  # fmt: skip
-        assert 0 <= overall["recognition_accuracy"]["value"] <= 1
+        answers = audio_run.table(
+            f"{HOME}/split=fold1/generator={generator}/classifier=small/recognised.parquet"
+        ).to_pylist()
+        right = [
+            row["predicted_class_id"] == row["class_id"]
+            for row in answers
+            if row["kind"] == ("test" if generator == "real" else "synthetic")
+        ]
+        assert (
+            len(right)
+            == 2 * overall["recognition_accuracy"]["n_real" if generator == "real" else "n_synthetic"]
+        )  # each with both seeds
+        assert overall["recognition_accuracy"]["value"] == pytest.approx(sum(right) / len(right))
         # A handful of clips of a class cannot carry a Gaussian, and the table says so.
         of_class = [r for r in rows if r["class_id"] is not None and r["metric"] == "frechet_audio_distance"]
         assert of_class and all(row["warning"] for row in of_class)
