@@ -206,7 +206,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tiny", action="store_true", help="tiny checkpoints; also on the CPU")
+    parser.add_argument("--tiny", "--quick", action="store_true", help="tiny checkpoints; also on the CPU")
     parser.add_argument("--only", action="append", choices=MODELS, help="one kind; repeatable")
     arguments = parser.parse_args()
     if not arguments.tiny and not torch.cuda.is_available():
