@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+# Processes that share out the tests; each may hold 2 GiB.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo smoke test test-slurm check install install-dev install-cluster docs bench format clean
@@ -51,7 +53,7 @@ check: $(VENV)/installed-dev ## formatting, lint and types only
 	$(BIN)/mypy
 
 test: check ## check, then all tests; real audio is used when FOLEY_SHARED_DATA or ../shared/data is there
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 $(VENV)/installed-cluster: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompts,prompted,dev,cluster]'

@@ -32,6 +32,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hide the GPUs from all tests but those marked so (`pytest -m gpu`): the others compare numbers to the bit."""
     if config.getoption("markexpr").strip() != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # The processes that share out the tests share the cores, too.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share out the tests, runs of the workflow come first: they are the longest."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
 
 
 @pytest.fixture(scope="session")

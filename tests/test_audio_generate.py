@@ -59,6 +59,7 @@ TINY = MelDiffusionOptions(
     warm_up_steps=2,
     ema_decay=0.9,
     sampling_steps=3,
+    precision="float32",  # what is compared to 1e-5; `auto` is bfloat16 on some CPUs
 )
 # Class numbers that are neither dense nor in the order of the labels.
 LABELS = {7: "dog", 2: "sea_waves"}
@@ -453,6 +454,15 @@ def test_many_silent_clips_stop_the_job(
     assert "rejected mel:interpolated:dog:00002" in caplog.text
     assert len(between(tmp_path / "clips", toy, model, vocoder=Mute(two), max_rejected=0.25)) == 8
     assert tables.read(refused_in(tmp_path / "clips")).num_rows == 2
+
+
+def test_a_diverged_network_between_two_clips_is_named(toy: Toy, model: MelDiffusion, tmp_path: Path) -> None:
+    diverged = MelDiffusion(TINY, seed=5)
+    network = diverged.begin(model.class_ids)
+    with torch.no_grad():
+        next(network.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"class `dog`, between `7-\d` and `7-\d`, seed \d+: .*has diverged"):
+        between(tmp_path / "clips", toy, diverged)
 
 
 def test_a_class_without_an_audible_pair_left_stops_the_job(

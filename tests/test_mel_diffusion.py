@@ -42,6 +42,7 @@ TINY = MelDiffusionOptions(
     warm_up_steps=2,
     ema_decay=0.9,
     sampling_steps=3,
+    precision="float32",  # what is compared to 1e-5; `auto` is bfloat16 on some CPUs
 )
 
 
@@ -221,7 +222,8 @@ def test_out_of_memory_takes_batches_in_parts(
     scarce_memory(1)
     with caplog.at_level(logging.WARNING):
         scarce = fitted(ema_decay=0.0, epochs=1)
-    torch.testing.assert_close(weights(scarce), weights(unlimited), atol=1e-4, rtol=0)
+    # Adam makes a step of 3e-3 of the smallest gradient, rounding included.
+    torch.testing.assert_close(weights(scarce), weights(unlimited), atol=5e-4, rtol=0)
     assert "a batch is now taken in 4 parts" in caplog.text
     scarce_memory(0)
     with pytest.raises(torch.OutOfMemoryError):
@@ -317,6 +319,35 @@ def test_generate_gives_audio(model: MelDiffusion) -> None:
     assert model.generate([], []).shape == (0, MEL.samples)
 
 
+@pytest.mark.parametrize("steps", [50, 100, 300, 501, 1000])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm_solver"])
+def test_a_perfect_model_gives_the_distribution_that_it_knows(sampler: str, steps: int) -> None:
+    """Data of deviation s: the true noise is x sqrt(1 - a) / (a s^2 + 1 - a), whatever the number of steps."""
+    s = 0.3
+    scheduler = make_scheduler(TINY, sampler, clip=False)  # type: ignore[arg-type]
+    scheduler.set_timesteps(steps)
+    assert len(scheduler.timesteps) == steps and int(scheduler.timesteps[0]) == TINY.train_steps - 1
+    x = torch.randn(1, 1, 100, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for step in scheduler.timesteps:
+        a = float(scheduler.alphas_cumprod[int(step)])
+        x = scheduler.step(x * (1 - a) ** 0.5 / (a * s**2 + 1 - a), step, x).prev_sample
+    assert float(x.std()) == pytest.approx(s, rel=0.1)
+
+
+def test_ddim_is_that_of_diffusers_where_its_steps_join_up() -> None:
+    ours = make_scheduler(TINY, "ddim")
+    theirs = DDIMScheduler.from_config(ours.config)
+    for steps in (10, 50, 1000):
+        ours.set_timesteps(steps)
+        theirs.set_timesteps(steps)
+        assert torch.equal(ours.timesteps, theirs.timesteps)
+        x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(steps))
+        noise = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(steps + 1))
+        for step in ours.timesteps:
+            expected = theirs.step(noise, step, x).prev_sample
+            torch.testing.assert_close(ours.step(noise, step, x).prev_sample, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_schedulers_agree_on_a_perfect_model() -> None:
     """Where all data are zero, the true noise is x / sqrt(1 - alpha_bar), and every sampler must end at zero."""
     for sampler in ("ddpm", "ddim", "dpm_solver"):
@@ -335,13 +366,13 @@ def test_schedulers_agree_on_a_perfect_model() -> None:
 def test_velocity_is_sampled_as_diffusers_does(tmp_path: Path) -> None:
     model = fitted(prediction="velocity")
     classes, seeds = ["low", "high", "low"], [5, 6, 7]
-    ours = model.sample(classes, seeds)
+    ours = model.sample(classes, seeds, steps=10)
     model.save(tmp_path)
     # The folder says what the network predicts, to whoever reads it without us.
     settings = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
     assert settings["prediction_type"] == "v_prediction"
     theirs = DDIMScheduler.from_config(settings, timestep_spacing="trailing", clip_sample=True)
-    theirs.set_timesteps(TINY.sampling_steps)
+    theirs.set_timesteps(10)
     x = SeedStreams(seeds, model.name, "sample").normal(*model.mel.shape)
     with torch.no_grad():
         for step in theirs.timesteps:
@@ -349,7 +380,7 @@ def test_velocity_is_sampled_as_diffusers_does(tmp_path: Path) -> None:
             x = theirs.step(said, step, x).prev_sample
     torch.testing.assert_close(ours, x.clamp(*model.mel.limits), atol=1e-5, rtol=1e-5)
     loaded = MelDiffusion.load(tmp_path, expected=model.options)
-    assert torch.equal(loaded.sample(classes, seeds), ours)
+    assert torch.equal(loaded.sample(classes, seeds, steps=10), ours)
     with pytest.raises(ValueError, match="prediction"):
         MelDiffusion.load(tmp_path, expected=dataclasses.replace(model.options, prediction="noise"))
 
@@ -419,6 +450,12 @@ def test_incomplete_weights_are_refused(model: MelDiffusion, tmp_path: Path) -> 
     )
     with pytest.raises(ValueError, match=r"conv_out\.bias"):
         MelDiffusion.load(tmp_path)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"no network can be read from .*unet: .*get its files again"):
+        MelDiffusion.load(tmp_path)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"no network can be read from .*unet: .*get its files again"):
+        MelDiffusion.load(tmp_path)
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
@@ -435,6 +472,8 @@ def test_bad_input(model: MelDiffusion) -> None:
         model.sample(["low"], [0], steps=0)
     with pytest.raises(ValueError, match="needs an unconditional model"):
         fitted(class_dropout=0.0, epochs=1).sample(["low"], [0], guidance=2.0)
+    with pytest.raises(ValueError, match="guidance must be a finite number"):
+        model.sample(["low"], [0], guidance=float("nan"))
     with pytest.raises(RuntimeError, match=r"fit\(\) or load\(\) first"):
         _ = MelDiffusion(TINY, 0).trained
     clips = toy_clips()

@@ -74,6 +74,45 @@ def test_a_split_that_a_dataset_does_not_have(tmp_path: Path, dataset: str, spli
     assert plan(tmp_path, diffusion={**study, "datasets": ["hub"]}).splits("hub") == [split]
 
 
+@pytest.mark.parametrize(
+    ("options", "sampling", "steps", "message"),
+    [
+        (
+            {"class_dropout": 0.0},
+            {"guidance": 3.0},
+            50,
+            "mel.sampling`: guidance 3.0 needs an unconditional model",
+        ),
+        (
+            {},
+            {"steps": 5000},
+            50,
+            "`audio_generators.mel.sampling`: steps 5000 must lie between 1 and train_steps",
+        ),
+        (
+            {"train_steps": 100},
+            {},
+            200,
+            "`interpolation.steps`: steps 200 must lie between 1 and train_steps 100",
+        ),
+    ],
+)
+def test_what_a_model_cannot_be_sampled_with_is_refused_before_it_is_trained(
+    tmp_path: Path, options: dict[str, Any], sampling: dict[str, Any], steps: int, message: str
+) -> None:
+    study = {
+        "datasets": ["soundbox"], "splits": ["fold1"], "classifiers": ["log_mel"], "generator": "mel",
+        "arms": ["real", "interpolated"], "steps": steps,
+    }  # fmt: skip
+    generator = {"options": options, "sampling": sampling}
+    for _ in range(2):  # a refusal is not kept
+        with pytest.raises(ConfigError) as raised:
+            plan(tmp_path, generator, interpolation=study)
+        assert message in str(raised.value)
+    fine = {"options": {"class_dropout": 0.1}, "sampling": {"guidance": 3.0, "steps": 30, "sampler": "ddim"}}
+    plan(tmp_path, fine, interpolation=study | {"steps": 30})
+
+
 def vocoder(folder: Path, **facts: Any) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(AUDIOLDM | facts))

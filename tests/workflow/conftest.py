@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from project import Project, copy_project, write_clips, write_odd_clips, write_words
 
 
+def made_once(
+    factory: pytest.TempPathFactory, name: str, config: str, make: Callable[[Path], Project]
+) -> Project:
+    """A project that ``make`` fills in a folder: the first of the processes that share out the tests does, for all."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, done = root / name / "foley", root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return Project(folder, config)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run on soundbox. Don't change it: copy it (`soundbox`)."""
-    project = copy_project(tmp_path_factory.mktemp("finished") / "foley", "soundbox.yaml")
-    project.make()
-    return project
+
+    def make(folder: Path) -> Project:
+        project = copy_project(folder, "soundbox.yaml")
+        project.make()
+        return project
+
+    return made_once(tmp_path_factory, "finished", "soundbox.yaml", make)
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +54,13 @@ def folder_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def folder_run(folder_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run on a folder dataset. Don't change it: copy it (`mine`)."""
-    project = folder_project.copy_to(tmp_path_factory.mktemp("folder_run") / "foley")
-    project.make()
-    return project
+
+    def make(folder: Path) -> Project:
+        project = folder_project.copy_to(folder)
+        project.make()
+        return project
+
+    return made_once(tmp_path_factory, "folder_run", folder_project.config, make)
 
 
 @pytest.fixture

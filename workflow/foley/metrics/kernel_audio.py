@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from foley.metrics.by_class import check_length, everything, on_device, row_groups
-from foley.metrics.manifold import pairwise_distances
+from foley.metrics.manifold import pairwise_distances, squared_distances
 from foley.metrics.mmd import squared_mmd
 from foley.metrics.vector_sets import Vectors, checked_pair
 
@@ -91,7 +91,8 @@ def median_distance(x: Tensor) -> float:
         x = x[torch.linspace(0, len(x) - 1, BANDWIDTH_VECTORS, device=x.device).long()]
     apart = pairwise_distances(x, x)
     above = apart[torch.ones_like(apart, dtype=torch.bool).triu_(1)]
-    above = above[above > 0]
+    if not bool((above > 0).all()):
+        above = above[above > 0]
     return float(np.median(above.cpu().numpy())) if len(above) else 0.0
 
 
@@ -100,4 +101,4 @@ class _Gaussian:
     bandwidth: float
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        return pairwise_distances(a, b).div_(self.bandwidth).square_().div_(-2).exp_()
+        return squared_distances(a, b).div_(-2 * self.bandwidth**2).exp_()

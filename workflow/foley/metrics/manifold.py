@@ -37,7 +37,12 @@ class ManifoldScores:
 
 
 def pairwise_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distances [..., N, M] of rows, to 1e-10 of each; exactly 0 between equal vectors.
+    """Euclidean distances [..., N, M] of rows, to 1e-10 of each; exactly 0 between equal vectors."""
+    return squared_distances(a, b).sqrt_()
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Their squares [..., N, M], a new tensor.
 
     |a|^2 + |b|^2 - 2 a.b is a product of matrices, and ten times as fast as differences. It loses digits where two
     vectors lie much nearer to each other than to the middle: those pairs are computed again, from their difference.
@@ -50,13 +55,13 @@ def pairwise_distances(a: Tensor, b: Tensor) -> Tensor:
     near = squares <= NEAR * (of_x[..., :, None] + of_y.amax(dim=-1)[..., None, None])
     *where, rows, columns = near.nonzero(as_tuple=True)
     if len(rows) > squares.numel() // 16:
-        return distances(a, b)
+        return distances(a, b).square_()
     a, b = a.expand_as(x), b.expand_as(y)
     for part in torch.arange(len(rows), device=a.device).split(max(1, BLOCK // a.shape[-1])):
         place = tuple(index[part] for index in where)
         i, j = rows[part], columns[part]
         squares[(*place, i, j)] = (a[(*place, i)] - b[(*place, j)]).square().sum(dim=-1)
-    return squares.sqrt_()
+    return squares
 
 
 def neighbour_distances(x: Tensor, k: int) -> Tensor:
@@ -65,7 +70,8 @@ def neighbour_distances(x: Tensor, k: int) -> Tensor:
     for rows in row_blocks(x, x):
         block = pairwise_distances(x[..., rows, :], x)
         block.diagonal(offset=rows.start, dim1=-2, dim2=-1).fill_(torch.inf)
-        parts.append(block.kthvalue(k, dim=-1).values)
+        # Six times as fast as kthvalue for a few of many.
+        parts.append(block.topk(k, dim=-1, largest=False).values[..., -1])
     return torch.cat(parts, dim=-1)
 
 
@@ -86,8 +92,9 @@ def compare_manifolds(real: Vectors, made: Vectors, k: int = 3) -> ManifoldScore
     for rows in row_blocks(x, y):
         apart = pairwise_distances(x[..., rows, :], y)
         in_real = apart <= x_reach[..., rows, None]
-        precise = in_real.any(dim=-2) | precise
-        inside = in_real.sum(dim=(-2, -1)) + inside
+        balls = in_real.sum(dim=-2)
+        precise = (balls > 0) | precise
+        inside = balls.sum(dim=-1) + inside
         covered.append(in_real.any(dim=-1))
         recalled.append((apart <= y_reach[..., None, :]).any(dim=-1))
     return ManifoldScores(

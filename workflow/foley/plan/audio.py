@@ -16,7 +16,7 @@ from foley.generators.audio.published import pinned
 from foley.generators.registry import AUDIO_KINDS as TRAINED_KINDS
 from foley.generators.registry import UNCONDITIONAL_KINDS
 from foley.options import ConfigError, did_you_mean, parse_options
-from foley.plan.components import check_options, target
+from foley.plan.components import check_options, check_sampling, target
 from foley.plan.data import DataPlan
 from foley.runtime.code import code_hash, load, module_file
 
@@ -289,6 +289,7 @@ class AudioPlan:
                     )
             check_options(self.generator_target(generator), options, where, Path(self.config.cache))
             self._check_pretrained(generator)
+            self._check_sampling(generator)
             self._check_vocoder(generator)
         for classifier in self._classifiers():
             options = self.config.audio_classifiers[classifier].options
@@ -324,6 +325,23 @@ class AudioPlan:
                 f"config: `interpolation.generator` is {told}, only what lies between two; leave `sampled` out of "
                 "`interpolation.arms`"
             )
+
+    def _check_sampling(self, generator: str) -> None:
+        """Steps and guidance that the model will not be able to sample with, before it is trained."""
+        if self.pretrained(generator) is not None:
+            return
+        entry, component, cache = (
+            self.config.audio_generators[generator],
+            self.generator_target(generator),
+            Path(self.config.cache),
+        )
+        how = entry.sampling
+        if how.model_dump(exclude_none=True):
+            where = f"audio_generators.{generator}.sampling"
+            check_sampling(component, entry.options, [how.sampler, how.steps, how.guidance], where, cache)
+        if self.interpolation is not None and self.interpolating == f"{generator}{INTERPOLATED}":
+            settings = ["ddim", self.interpolation.steps, 1.0]
+            check_sampling(component, entry.options, settings, "interpolation.steps", cache)
 
     def _check_vocoder(self, generator: str) -> None:
         """A neural vocoder reads the mel images that the generator makes; of a hub's, only the commit is seen here."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,48 @@ def check_options(component: str, options: Mapping[str, Any], where: str, cache:
     Raises:
         ConfigError: an unknown option or a wrong value.
     """
-    if not options:
-        return
+    if options:
+        with _checked_once(component, [dict(options)], cache) as new:
+            if new:
+                parse_options(load(component).Options, options, where)  # type: ignore[attr-defined]
+
+
+def check_sampling(
+    component: str, options: Mapping[str, Any], settings: Sequence[Any], where: str, cache: Path
+) -> None:
+    """Check how a trained generator is to be sampled (sampler, steps, guidance; None as its options have it) by its
+    options' own ``check_sampling``, if they have one, before anything is trained. The answer is kept.
+
+    Raises:
+        ConfigError: such a generator cannot sample so; names the key ``where``.
+    """
+    with _checked_once(component, [dict(options), "sampling", list(settings)], cache) as new:
+        if not new:
+            return
+        found = parse_options(load(component).Options, options, where)  # type: ignore[attr-defined]
+        if not hasattr(found, "check_sampling"):
+            return
+        sampler, steps, guidance = settings
+        sampler = sampler or found.sampler
+        if steps is None:
+            steps = found.train_steps if sampler == "ddpm" else found.sampling_steps
+        try:
+            found.check_sampling(sampler, steps, found.guidance if guidance is None else guidance)
+        except ValueError as error:
+            raise ConfigError(f"config: `{where}`: {error}") from None
+
+
+@contextmanager
+def _checked_once(component: str, what: Sequence[Any], cache: Path) -> Iterator[bool]:
+    """Whether a check is new; where its body ends well, it is not any more, until the component's code changes."""
     file = module_file(component.partition(":")[0])
     assert file is not None
-    facts = json.dumps([component, dict(options), code_hash(file)], sort_keys=True, default=str)
+    facts = json.dumps([component, *what, code_hash(file)], sort_keys=True, default=str)
     mark = cache / "checked" / hashlib.sha256(facts.encode()).hexdigest()[:24]
     if mark.is_file():
+        yield False
         return
-    parse_options(load(component).Options, options, where)  # type: ignore[attr-defined]
+    yield True
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 

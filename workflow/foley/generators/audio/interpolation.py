@@ -127,10 +127,7 @@ class DDIMPath:
 
     def _step_back(self, step: int) -> tuple[float, float]:
         """(scale, shift) of a step of sampling: x_previous = scale * x + shift * noise (Song et al. 2021, eq. 12)."""
-        s = self.scheduler
-        previous = step - s.config.num_train_timesteps // s.num_inference_steps
-        now = float(s.alphas_cumprod[step])
-        then = float(s.alphas_cumprod[previous] if previous >= 0 else s.final_alpha_cumprod)
+        now, then = self.scheduler.kept(step)
         scale = (then / now) ** 0.5
         return scale, (1 - then) ** 0.5 - scale * (1 - now) ** 0.5
 
@@ -151,6 +148,17 @@ class DDIMPath:
         for step in self.scheduler.timesteps:
             x = self.scheduler.step(self.model.predict_noise(x, int(step), labels), step, x).prev_sample
         return x
+
+
+class Diverged(ValueError):
+    """The network gives no finite numbers for these ``rows``."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(
+            f"pairs {list(rows)}: images with cells that are NaN or infinite; the generator has diverged, train it "
+            "anew with a lower learning rate"
+        )
+        self.rows = list(rows)
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,7 @@ def interpolate(
 
     Raises:
         ValueError: lists of different lengths, an unknown class, or a clip that cannot be used.
+        Diverged: images that are not finite; its ``rows`` are their pairs.
     """
     if not len(first) == len(second) == len(classes) == len(seeds):
         raise ValueError(
@@ -212,6 +221,9 @@ def interpolate(
         a, b = path.invert(images, twice).chunk(2)
         between = path.decode(slerp(a, b, weight), own)
         again = path.decode(torch.cat([a, b]), twice)
+        made = torch.cat([between, again]).flatten(1).isfinite().all(dim=1).view(3, -1).all(dim=0)
+        if not bool(made.all()):
+            raise Diverged([part.start + row for row in (~made).nonzero().squeeze(1).tolist()])
         distance = model.mel.decibels(again) - model.mel.decibels(images)
         error = distance.abs().mean(dim=(1, 2, 3)).view(2, -1).T
         # The two errors travel as columns beside the image, so that one tensor goes through the batching.

@@ -16,11 +16,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -146,7 +148,9 @@ class MelDiffusionOptions:
         if sampler not in ("ddpm", "ddim", "dpm_solver"):
             raise ValueError(f"unknown sampler {sampler!r}; take `ddpm`, `ddim` or `dpm_solver`")
         if not 1 <= steps <= self.train_steps:
-            raise ValueError(f"sampling_steps {steps} must lie between 1 and train_steps {self.train_steps}")
+            raise ValueError(f"steps {steps} must lie between 1 and train_steps {self.train_steps}")
+        if not math.isfinite(guidance) or guidance < 0:
+            raise ValueError(f"guidance must be a finite number from 0 on, not {guidance}")
         if guidance != 1 and self.class_dropout == 0:
             raise ValueError(
                 f"guidance {guidance} needs an unconditional model: train with class_dropout above 0, or take 1"
@@ -191,7 +195,7 @@ def make_scheduler(options: MelDiffusionOptions, sampler: Sampler, *, clip: bool
     Args:
         clip: hold the predicted image in [-1, 1] at each step. DDIM inversion needs it off; DPM-Solver++ has none.
     """
-    from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+    from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 
     common: dict[str, Any] = {
         "num_train_timesteps": options.train_steps,
@@ -203,8 +207,43 @@ def make_scheduler(options: MelDiffusionOptions, sampler: Sampler, *, clip: bool
     if sampler == "ddpm":
         return DDPMScheduler(**common, clip_sample=clip)
     if sampler == "ddim":
-        return DDIMScheduler(**common, clip_sample=clip)
+        return _joined_ddim()(**common, clip_sample=clip)
     return DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++")
+
+
+@cache
+def _joined_ddim() -> type:
+    """diffusers' DDIM (eta 0), whose steps join up for every number of them.
+
+    Its own goes back by the whole part of train_steps / steps from each step, wherever the next one lies, and so leaves
+    noise behind where that is no whole number.
+    """
+    from diffusers import DDIMScheduler
+
+    base: Any = DDIMScheduler
+
+    class JoinedDDIM(base):
+        def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+            trained = self.config.num_train_timesteps
+            ends = [round(trained * n / num_inference_steps) for n in range(num_inference_steps, 0, -1)]
+            self.num_inference_steps = num_inference_steps
+            self.timesteps = torch.tensor(ends, device=device) - 1
+            self._next = dict(zip(self.timesteps.tolist(), [*self.timesteps.tolist()[1:], -1], strict=True))
+
+        def kept(self, step: int) -> tuple[float, float]:
+            """Share of the image's power at a step, and where it leads (Song et al. 2021, eq. 12)."""
+            after = self._next[int(step)]
+            then = self.alphas_cumprod[after] if after >= 0 else self.final_alpha_cumprod
+            return float(self.alphas_cumprod[int(step)]), float(then)
+
+        def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **_: Any) -> Any:
+            now, then = self.kept(timestep)
+            image = (sample - (1 - now) ** 0.5 * model_output) / now**0.5
+            if self.config.clip_sample:
+                image = image.clamp(-1, 1)
+            return SimpleNamespace(prev_sample=then**0.5 * image + (1 - then) ** 0.5 * model_output)
+
+    return JoinedDDIM
 
 
 class WarmUpAndAverage:
@@ -669,12 +708,24 @@ class MelDiffusion:
 
 
 def read_unet(folder: Path, **how: Any) -> Any:
-    """The network of a folder, with all of its weights."""
-    from diffusers import UNet2DModel
+    """The network of a folder, with all of its weights.
 
-    network, loading = UNet2DModel.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True, **how
-    )
+    Raises:
+        ValueError: files are missing or damaged, or lack parameters; names the folder.
+    """
+    from diffusers import UNet2DModel
+    from safetensors import SafetensorError
+
+    try:
+        network, loading = UNet2DModel.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **how
+        )
+    except (OSError, SafetensorError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"no network can be read from {folder}: {reason}; get its files again, or delete the model's folder so "
+            "that it is trained anew"
+        ) from error
     # They would stay random numbers.
     lacking = sorted(loading["missing_keys"])
     if lacking:

@@ -18,7 +18,7 @@ import numpy as np
 
 from foley import tables
 from foley.audio.store import Progress
-from foley.generators.audio.interpolation import Pair, draw_pairs, interpolate
+from foley.generators.audio.interpolation import Diverged, Pair, draw_pairs, interpolate
 from foley.generators.audio.mel import Vocoder
 from foley.generators.audio.mel_diffusion import MelDiffusion
 from foley.runtime.seeds import derive
@@ -120,19 +120,22 @@ def interpolate_clips(
                 kept: dict[int, dict[str, Any]] = {}
                 attempt = 0
                 while wanted:
-                    made = interpolate(
-                        model,
-                        [waveforms[one.pair.first] for one in wanted],
-                        [waveforms[one.pair.second] for one in wanted],
-                        [label] * len(wanted),
-                        [one.seed for one in wanted],
-                        sample_rate_hz=model.sample_rate_hz,
-                        weight=weight,
-                        steps=steps,
-                        refinements=refinements,
-                        vocoder=vocoder,
-                        batch_size=2 * batch_size,
-                    )
+                    try:
+                        made = interpolate(
+                            model,
+                            [waveforms[one.pair.first] for one in wanted],
+                            [waveforms[one.pair.second] for one in wanted],
+                            [label] * len(wanted),
+                            [one.seed for one in wanted],
+                            sample_rate_hz=model.sample_rate_hz,
+                            weight=weight,
+                            steps=steps,
+                            refinements=refinements,
+                            vocoder=vocoder,
+                            batch_size=2 * batch_size,
+                        )
+                    except Diverged as error:
+                        raise ValueError(f"{members.place(wanted[error.rows[0]])}: {error}") from error
                     places = [members.place(one) for one in wanted]
                     found = as_finite(made.audio, places.__getitem__)
                     round_trips = made.round_trip_db.mean(dim=1).tolist()
