@@ -174,6 +174,8 @@ def test_every_source_is_an_arm_and_a_test_background(settings: dict[str, Any]) 
         ({"splits": {"words": ["random"]}}, "names `random`, which puts one recording on both sides"),
         ({"splits": ["fold1"]}, "which the dataset `words` does not have"),
         ({"splits": {"mine": ["fold1"]}}, "splits names none of `words`"),
+        ({"recognisers": {"words": ["smal"]}}, "did you mean `small`"),
+        ({"recognisers": {"mine": ["small"]}}, "recognisers names none of `words`"),
         (
             {
                 "background": {
