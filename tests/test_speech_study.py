@@ -625,7 +625,7 @@ def test_the_page_answers_the_question(compared: Any, tmp_path: Path) -> None:
     assert (finding.system.method, finding.baseline, finding.gain.value) == ("tiny", "none", row["value"])
     to_real = value["tiny", "cnn/real/mean", "difference_to_real"]
     assert finding.to_rival is not None and finding.to_rival.value == to_real["value"] < 0
-    told = {"less": "less than real ones", "even": "about as much as real ones"}[finding.rivalry]
+    told = {"less": "worse than real ones", "even": "about as well as real ones"}[finding.rivalry]
     assert finding.rivalry == ("less" if to_real["high"] < 0 else "even") and told in verdict.rivalry
     assert [control.system.method for control in verdict.controls] == ["real"]
     section = speech(
