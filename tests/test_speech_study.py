@@ -174,6 +174,8 @@ def test_every_source_is_an_arm_and_a_test_background(settings: dict[str, Any]) 
         ({"splits": {"words": ["random"]}}, "names `random`, which puts one recording on both sides"),
         ({"splits": ["fold1"]}, "which the dataset `words` does not have"),
         ({"splits": {"mine": ["fold1"]}}, "splits names none of `words`"),
+        ({"recognisers": {"words": ["smal"]}}, "did you mean `small`"),
+        ({"recognisers": {"mine": ["small"]}}, "recognisers names none of `words`"),
         (
             {
                 "background": {
@@ -623,7 +625,7 @@ def test_the_page_answers_the_question(compared: Any, tmp_path: Path) -> None:
     assert (finding.system.method, finding.baseline, finding.gain.value) == ("tiny", "none", row["value"])
     to_real = value["tiny", "cnn/real/mean", "difference_to_real"]
     assert finding.to_rival is not None and finding.to_rival.value == to_real["value"] < 0
-    told = {"less": "less than real ones", "even": "about as much as real ones"}[finding.rivalry]
+    told = {"less": "worse than real ones", "even": "about as well as real ones"}[finding.rivalry]
     assert finding.rivalry == ("less" if to_real["high"] < 0 else "even") and told in verdict.rivalry
     assert [control.system.method for control in verdict.controls] == ["real"]
     section = speech(

@@ -543,7 +543,9 @@ class Speech(Model):
         description="fold<k> (its clips are held out) or official, of all datasets or by dataset id; speakers are "
         "kept apart in each",
     )
-    recognisers: list[Id] = Field([], description="audio classifier ids, in the order of the report")
+    recognisers: list[Id] | dict[Id, list[Id]] = Field(
+        [], description="audio classifier ids, in the order of the report, of all datasets or by dataset id"
+    )
     background: SpeechBackground = Field(description="what is mixed under speech")
     sources: list[SyntheticSource] = Field(
         [], description="where generated backgrounds come from, in the order of the report"
@@ -605,12 +607,21 @@ class Speech(Model):
             raise ValueError(f"snr_db is [least, most], got {list(self.snr_db)}")
         if self.test_backgrounds is not None:
             _all_exist("test_backgrounds", self.test_backgrounds, ["real", *ids], least=1)
-        if isinstance(self.splits, dict):
-            lacking = [dataset for dataset in self.datasets if not self.splits.get(dataset)]
-            if lacking:
-                raise ValueError(f"splits names none of `{lacking[0]}`; give its splits, or one list for all")
-            _all_exist("splits", list(self.splits), self.datasets)
+        for name in ("splits", "recognisers"):
+            chosen = getattr(self, name)
+            if isinstance(chosen, dict):
+                lacking = [dataset for dataset in self.datasets if not chosen.get(dataset)]
+                if lacking:
+                    raise ValueError(
+                        f"{name} names none of `{lacking[0]}`; give it some, or one list for all"
+                    )
+                _all_exist(name, list(chosen), self.datasets)
         return self
+
+    def of_dataset(self, name: Literal["splits", "recognisers"], dataset: str) -> list[str]:
+        """What is chosen for a dataset."""
+        chosen = getattr(self, name)
+        return list(chosen[dataset] if isinstance(chosen, dict) else chosen)
 
 
 # Names that the study of speech gives to arms and test conditions itself.
@@ -831,7 +842,9 @@ class Config(Model):
         if study is None:
             return
         _all_exist("speech.datasets", study.datasets, self.datasets, least=1)
-        _all_exist("speech.recognisers", study.recognisers, self.audio_classifiers, least=1)
+        for dataset in study.datasets:
+            chosen = study.of_dataset("recognisers", dataset)
+            _all_exist("speech.recognisers", chosen, self.audio_classifiers, least=1)
         _all_exist("speech.background.dataset", [study.background.dataset], self.datasets)
         wanted = study.background.clips_per_class + study.background.test_clips_per_class
         self._check_sources("speech.sources", study.sources, "speech.background", wanted)

@@ -55,7 +55,7 @@ def speech_predictions(dataset):
             dataset=dataset, split=split, recogniser=recogniser, arm=arm
         )
         for split in P.speech.splits(dataset)
-        for recogniser in P.speech.recognisers
+        for recogniser in P.speech.recognisers_of(dataset)
         for arm in P.speech.arms
         for heard in ("clean", "noisy")
     ]
@@ -67,7 +67,7 @@ def shown_speech(dataset):
         f"{SPEECH_ARM}/clean.parquet",
         dataset=dataset,
         split=P.speech.splits(dataset)[0],
-        recogniser=P.speech.recognisers,
+        recogniser=P.speech.recognisers_of(dataset),
         arm=P.speech.arms,
     )
 

@@ -49,14 +49,17 @@ class SpeechPlan:
         return self.study
 
     def splits(self, dataset: str) -> list[str]:
-        splits = self._of.splits
-        return list(splits[dataset] if isinstance(splits, dict) else splits)
+        return self._of.of_dataset("splits", dataset)
 
     # Recognisers and arms
 
     @property
     def recognisers(self) -> list[str]:
-        return list(self.study.recognisers) if self.study is not None and self.datasets else []
+        """Those of any dataset."""
+        return list(dict.fromkeys(r for dataset in self.datasets for r in self.recognisers_of(dataset)))
+
+    def recognisers_of(self, dataset: str) -> list[str]:
+        return self._of.of_dataset("recognisers", dataset)
 
     def recogniser_target(self, recogniser: str) -> str:
         kind = self.config.audio_classifiers[recogniser].kind

@@ -154,12 +154,12 @@ def _rivalry(findings: list[Finding]) -> str:
         return ""
     count, total, rival = Counter(f.rivalry for f in judged), len(judged), judged[0].rival
     told = {
-        "more": f"more than {rival} ones",
-        "even": f"about as much as {rival} ones (the interval of the difference holds zero)",
-        "less": f"less than {rival} ones",
+        "more": f"better than {rival} ones",
+        "even": f"about as well as {rival} ones (the interval of the difference holds zero)",
+        "less": f"worse than {rival} ones",
     }
     if len(count) == 1:
         whole = "" if total == 1 else " in both comparisons" if total == 2 else f" in all {total} comparisons"
-        return f"They change it {told[judged[0].rivalry]}{whole}."
+        return f"They do {told[judged[0].rivalry]}{whole}."
     parts = [f"{told[kind]} in {count[kind]}" for kind in told if count[kind]]
-    return f"They change it {', '.join(parts[:-1])} and {parts[-1]} of {total} comparisons."
+    return f"They do {', '.join(parts[:-1])} and {parts[-1]} of {total} comparisons."
