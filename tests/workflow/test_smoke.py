@@ -12,6 +12,7 @@ from test_audio_studies import AUDIO_RULES
 from test_diverse_study import DIVERSE_RULES
 from test_foundation_study import FOUNDATION_RULES
 from test_questions import QUESTIONS
+from test_speech_rules import SPEECH_RULES
 
 pytestmark = pytest.mark.workflow
 
@@ -42,8 +43,8 @@ def test_every_rule_has_a_log(finished: Project) -> None:
         for path in finished.path("results/logs").rglob("*.log")
     }
     # Of a single job the log has the rule's name itself.
-    elsewhere = {"embed_clips", "fit_probes", "download_dataset", *QUESTIONS, *AUDIO_RULES, *FOUNDATION_RULES}
-    elsewhere |= DIVERSE_RULES - {"extract_features"}
+    elsewhere = {"embed_clips", "train_mix", "download_dataset", *QUESTIONS, *AUDIO_RULES, *FOUNDATION_RULES}
+    elsewhere |= DIVERSE_RULES - {"extract_features"} | SPEECH_RULES
     assert {name.removesuffix(".log") for name in logged} == rules - elsewhere
 
 
