@@ -300,7 +300,7 @@ class AudioPlan:
                     )
             check_options(self.generator_target(generator), options, where, Path(self.config.cache))
             self._check_pretrained(generator)
-            self._check_sampling(generator)
+            self.check_sampling(generator)
             self._check_vocoder(generator)
         for classifier in self._classifiers():
             options = self.config.audio_classifiers[classifier].options
@@ -339,7 +339,7 @@ class AudioPlan:
                 "`interpolation.arms`"
             )
 
-    def _check_sampling(self, generator: str) -> None:
+    def check_sampling(self, generator: str) -> None:
         """Steps and guidance that the model will not be able to sample with, before it is trained."""
         if self.pretrained(generator) is not None:
             return

@@ -268,6 +268,7 @@ class FoundationPlan:
         else:
             where = f"audio_generators.{generator}.options"
             check_options(self.audio.generator_target(generator), entry.options, where, cache)
+            self.audio.check_sampling(generator)
 
     def _check_probe(self, probe: str) -> None:
         embedding = self.config.audio_classifiers[probe].embedding
