@@ -125,6 +125,25 @@ def test_reachable_follows_imports_inside_functions(tmp_path: Path) -> None:
     assert not {path for path in found if path.startswith(("datasets/", "generators/", "encoders/"))}
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "if input():\n    pass\nelse:\n    ",
+        "try:\n    pass\nexcept ImportError:\n    ",
+        "try:\n    pass\nfinally:\n    ",
+        "with open('x') as file:\n    ",
+        "while True:\n    ",
+        "for x in ():\n    pass\nelse:\n    ",
+        "match input():\n    case _:\n        ",
+        "class A:\n    async def f(self):\n        ",
+    ],
+)
+def test_reachable_follows_imports_wherever_they_stand(tmp_path: Path, before: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"{before}import foley.metrics.paired\n")
+    assert LIBRARY / "metrics/paired.py" in code.reachable([script])
+
+
 def test_relative_imports_are_refused(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("x = 1\nfrom .a import b\n")

@@ -2,6 +2,7 @@
 #
 # Nothing here reads data: it decides which jobs exist. Errors in the config end here, before any job starts.
 
+import functools
 import re
 import sys
 from dataclasses import asdict
@@ -51,6 +52,7 @@ CACHE = P.config.cache
 SCRIPTS = LIBRARY_ROOT / "scripts"
 
 
+@functools.cache  # thousands of jobs share a few dozen hashes
 def code(script, *targets):
     """A hash of a script, of all that it imports, and of what it loads by name (`module:Class`)."""
     return code_hash(SCRIPTS / f"{script}.py", *targets)

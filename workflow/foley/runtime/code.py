@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -30,10 +30,24 @@ def module_file(module: str) -> Path | None:
     return None
 
 
+def _import_statements(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """All imports below a node. Expressions hold none, and are most of a tree."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, field, None)
+            for child in inner if isinstance(inner, list) else ():
+                if isinstance(child, ast.Import | ast.ImportFrom):
+                    yield child
+                else:
+                    todo.append(child)
+
+
 @cache
 def _imports(path: Path, _stamp: tuple[int, int]) -> tuple[Path, ...]:
     found: list[Path] = []
-    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+    for node in _import_statements(ast.parse(path.read_bytes(), filename=str(path))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
