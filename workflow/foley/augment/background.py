@@ -1,9 +1,12 @@
 """Recorded (or generated) backgrounds mixed under speech at a drawn signal-to-noise ratio, in dB.
 
 Speech and background are measured over active speech alone: the samples of frames whose power lies within
-``active_range_db`` of the loudest frame's. That is a simple stand-in for the active speech level of ITU-T P.56, whose
-envelope has a hangover of 0.2 s; a pause inside a word is left out here and counted there. Where a sum leaves
-[-1, 1], both parts are scaled down by one gain, which changes no ratio and clips nothing.
+``active_range_db`` of the loudest frame's, without the digital silence before the first active sample and behind the
+last one, which would count a stretch of background under no speech. That is a simple stand-in for the active speech
+level of ITU-T P.56, whose envelope has a hangover of 0.2 s; a pause inside a word is left out here and counted there.
+Where a sum leaves [-1, 1], both parts are scaled down by one gain, which changes no ratio and clips nothing.
+
+A recording's mean is taken off: a constant offset has energy that nobody hears.
 
 A recording at least as long as the speech gives a stretch of itself from a drawn place. A shorter one is repeated, and
 its end fades into its beginning with equal power (weights of which the squares add up to 1): two stretches of a
@@ -109,8 +112,7 @@ class Background:
         self.names = [str(n) for n in (range(len(recordings)) if names is None else names)]
         if len(self.names) != len(recordings):
             raise ValueError(f"{len(recordings)} background recordings, but {len(self.names)} names")
-        for name, recording in zip(self.names, recordings, strict=True):
-            _check_recording(name, recording)
+        recordings = [_checked(name, one) for name, one in zip(self.names, recordings, strict=True)]
         o = self.options
         fade = round(o.crossfade_s * sample_rate_hz)
         self.lengths = torch.tensor([len(r) for r in recordings])
@@ -159,8 +161,8 @@ class Background:
         if len(waveforms) != len(draws):
             raise ValueError(f"{len(waveforms)} clips, but draws for {len(draws)}")
         device, samples = waveforms.device, waveforms.shape[1]
-        active = _active_frames(waveforms, o.frame_samples, o.active_range_db)
-        heard = active.any(dim=1).cpu()
+        active = _Active.of(waveforms, o.frame_samples, o.active_range_db)
+        heard = active.frames.any(dim=1).cpu()
         if o.silent_speech == "refuse" and not bool(heard.all()):
             silent = [draws.clip_ids[row] for row in (~heard).nonzero().squeeze(1).tolist()]
             raise ValueError(
@@ -176,9 +178,9 @@ class Background:
             return Mixed(waveforms.clone(), torch.full_like(ones, math.inf), ones)
         everyone = len(rows) == count
         at = rows.to(device)
-        speech, own = (waveforms, active) if everyone else (waveforms[at], active[at])
+        speech, own = (waveforms, active) if everyone else (waveforms[at], active.rows(at))
         background, noise = self._under(own, which, starts, samples)
-        mixed = _mix(speech, background, noise, snr_db.to(device), own, o.frame_samples)
+        mixed = _mix(speech, background, noise, snr_db.to(device), own)
         if everyone:
             return mixed
         out = Mixed(
@@ -199,26 +201,25 @@ class Background:
         snr_db = o.snr_min_db + (o.snr_max_db - o.snr_min_db) * u[:, 1]
         return rows, snr_db, (u[:, 2] * len(self.lengths)).long(), u[:, 3:]
 
-    def _under(self, active: Tensor, which: Tensor, starts: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-        """A background [R, T] for each clip that is not silent in the frames where its speech is ``active`` [R, F], and
-        its energy there [R]."""
-        device, frame = active.device, self.options.frame_samples
-        enough = (self.levels[which] * 10 ** (-LULL_DB / 10)).to(device)
-        enough = enough * (active * _frame_lengths(samples, frame, device)).sum(dim=1)
+    def _under(self, active: _Active, which: Tensor, starts: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+        """A background [R, T] for each clip that is not silent where its speech is ``active``, and its energy there
+        [R]."""
+        device = active.frames.device
+        enough = (self.levels[which] * 10 ** (-LULL_DB / 10)).to(device) * active.samples()
         background = self.cut(which, starts[:, 0], samples, device)
-        energy = _energy(background, active, frame)
+        energy = active.energy(background)
         left = (energy < enough).nonzero().squeeze(1)
         for attempt in range(1, ATTEMPTS):
             if not len(left):
                 return background, energy
             here = left.cpu()
             background[left] = self.cut(which[here], starts[here, attempt], samples, device)
-            energy[left] = _energy(background[left], active[left], frame)
+            energy[left] = active.rows(left).energy(background[left])
             left = left[energy[left] < enough[left]]
         for row in left.tolist():
-            spoken = active[row].repeat_interleave(frame)[:samples]
-            background[row] = self._loudest_under(int(which[row]), spoken)
-            energy[row] = _energy(background[row : row + 1], active[row : row + 1], frame)[0]
+            one = active.rows(torch.tensor([row], device=device))
+            background[row] = self._loudest_under(int(which[row]), one.mask()[0])
+            energy[row] = one.energy(background[row : row + 1])[0]
         return background, energy
 
     def _loudest_under(self, number: int, active: Tensor) -> Tensor:
@@ -274,15 +275,14 @@ def mix_background(speech: Tensor, background: Tensor, snr_db: Tensor, active: T
     Raises:
         ValueError: speech or background of some row is silent over all active samples, or none is active.
     """
-    return _mix(speech, background.clone(), _energy(background, active, 1), snr_db, active, 1)
+    where = _Active(active, 1, active.shape[1])
+    return _mix(speech, background.clone(), where.energy(background), snr_db, where)
 
 
-def _mix(
-    speech: Tensor, background: Tensor, noise: Tensor, snr_db: Tensor, active: Tensor, frame_samples: int
-) -> Mixed:
-    """As ``mix_background``, with the background's energy ``noise`` [B] in the ``active`` frames [B, F] of
-    ``frame_samples``; ``background`` is overwritten."""
-    signal = _energy(speech, active, frame_samples)
+def _mix(speech: Tensor, background: Tensor, noise: Tensor, snr_db: Tensor, active: _Active) -> Mixed:
+    """As ``mix_background``, with the background's energy ``noise`` [B] where speech is ``active``; ``background`` is
+    overwritten."""
+    signal = active.energy(speech)
     possible = (signal > 0) & (noise > SILENCE**2)
     if not bool(possible.all()):
         rows = (~possible).nonzero().squeeze(1).tolist()
@@ -295,28 +295,84 @@ def _mix(
     added = background.mul_(gain.unsqueeze(1))
     out = speech + added
     peak = torch.maximum(out.amax(dim=1), -out.amin(dim=1)).clamp(min=1.0)
-    noise = _energy(added, active, frame_samples)
+    noise = active.energy(added)
     over = (peak > 1).nonzero().squeeze(1)
     if len(over):
         scale = peak[over].unsqueeze(1)
         parts = speech[over] / scale, added[over] / scale
         # By rounding, two parts may reach full scale and a last digit more.
         out[over] = (parts[0] + parts[1]).clamp_(-1, 1)
-        signal[over], noise[over] = (_energy(part, active[over], frame_samples) for part in parts)
+        theirs = active.rows(over)
+        signal[over], noise[over] = (theirs.energy(part) for part in parts)
     return Mixed(out, (10 * (signal / noise).log10()).to(speech.dtype), 1 / peak)
+
+
+@dataclass(frozen=True)
+class _Active:
+    """Where clips of ``length`` samples are active: whole ``frames`` [B, F] of ``frame_samples``, but for the samples
+    ``outside`` [B, E] (places in the clip, and whether each counts) at the silent edges of the first and the last."""
+
+    frames: Tensor
+    frame_samples: int
+    length: int
+    outside: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, waveforms: Tensor, frame_samples: int, range_db: float) -> _Active:
+        """Active samples of clips [B, T]; none in a silent one."""
+        length = waveforms.shape[1]
+        lengths = _frame_lengths(length, frame_samples, waveforms.device)
+        power = _frame_energies(waveforms, frame_samples) / lengths
+        frames = (power >= power.amax(1, keepdim=True) * 10 ** (-range_db / 10)) & (power > 0)
+        number = torch.arange(frames.shape[1], device=waveforms.device)
+        within = torch.arange(frame_samples, device=waveforms.device)
+        places, counts = [], []
+        for edge in (frames * (len(number) - number), frames * (number + 1)):  # its first frame, its last one
+            place = edge.argmax(1, keepdim=True) * frame_samples + within
+            there = place < length
+            place = place.clamp(max=length - 1)
+            sounds = (waveforms.gather(1, place) != 0) & there
+            # Samples before the first that sounds, or behind the last.
+            silent = (sounds if not places else sounds.flip(1)).int().cumsum(1) == 0
+            silent = silent if not places else silent.flip(1)
+            places.append(place)
+            counts.append(silent & there & frames.any(1, keepdim=True))
+        return cls(frames, frame_samples, length, (torch.cat(places, 1), torch.cat(counts, 1)))
+
+    def rows(self, at: Tensor) -> _Active:
+        """Those of some clips."""
+        outside = None if self.outside is None else (self.outside[0][at], self.outside[1][at])
+        return _Active(self.frames[at], self.frame_samples, self.length, outside)
+
+    def energy(self, waveforms: Tensor) -> Tensor:
+        """Sum of squares [B] float64 of clips [B, T] over the active samples."""
+        if self.frame_samples == 1:
+            return _frame_energies(torch.where(self.frames, waveforms, 0.0), SUM_SAMPLES).sum(dim=1)
+        whole = (_frame_energies(waveforms, self.frame_samples) * self.frames).sum(dim=1)
+        if self.outside is None:
+            return whole
+        place, counts = self.outside
+        return (whole - (waveforms.gather(1, place).double().square() * counts).sum(dim=1)).clamp(min=0)
+
+    def samples(self) -> Tensor:
+        """How many samples are active [B]."""
+        lengths = _frame_lengths(self.length, self.frame_samples, self.frames.device)
+        whole = (self.frames * lengths).sum(dim=1)
+        return whole if self.outside is None else whole - self.outside[1].sum(dim=1)
+
+    def mask(self) -> Tensor:
+        """Bool [B, T]."""
+        active = self.frames.repeat_interleave(self.frame_samples, dim=1)[:, : self.length]
+        if self.outside is not None:
+            place, counts = self.outside
+            silent = torch.zeros(active.shape, dtype=torch.int32, device=active.device)
+            active = active & (silent.scatter_add(1, place, counts.int()) == 0)
+        return active
 
 
 def active_samples(waveforms: Tensor, frame_samples: int, range_db: float) -> Tensor:
     """Where clips are active: [B, T] -> bool [B, T]; nowhere in a silent one."""
-    active = _active_frames(waveforms, frame_samples, range_db)
-    return active.repeat_interleave(frame_samples, dim=1)[:, : waveforms.shape[1]]
-
-
-def _active_frames(waveforms: Tensor, frame_samples: int, range_db: float) -> Tensor:
-    """Frames in which clips are active: [B, T] -> bool [B, F]; the last frame may be shorter."""
-    lengths = _frame_lengths(waveforms.shape[1], frame_samples, waveforms.device)
-    power = _frame_energies(waveforms, frame_samples) / lengths
-    return (power >= power.amax(1, keepdim=True) * 10 ** (-range_db / 10)) & (power > 0)
+    return _Active.of(waveforms, frame_samples, range_db).mask()
 
 
 def _frame_lengths(samples: int, frame_samples: int, device: torch.device) -> Tensor:
@@ -328,7 +384,7 @@ def _frame_lengths(samples: int, frame_samples: int, device: torch.device) -> Te
 
 
 def _frame_energies(waveforms: Tensor, frame_samples: int) -> Tensor:
-    """Sum of squares of each frame: [B, T] -> [B, F] float64."""
+    """Sum of squares of each frame: [B, T] -> [B, F] float64; the last frame may be shorter."""
     whole = waveforms.shape[1] // frame_samples
     parts = [
         torch.linalg.vector_norm(
@@ -340,13 +396,6 @@ def _frame_energies(waveforms: Tensor, frame_samples: int) -> Tensor:
     return torch.cat(parts, dim=1).double().square()
 
 
-def _energy(waveforms: Tensor, mask: Tensor, frame_samples: int) -> Tensor:
-    """Sum of squares [B] float64 of the masked frames; of samples where a frame has one."""
-    if frame_samples == 1:
-        return _frame_energies(torch.where(mask, waveforms, 0.0), SUM_SAMPLES).sum(dim=1)
-    return (_frame_energies(waveforms, frame_samples) * mask).sum(dim=1)
-
-
 def _seam(recording: Tensor, samples: int) -> Tensor:
     """What stands for the first ``samples`` of a repeated recording: its last ones fade out, these fade in."""
     if not samples:
@@ -356,24 +405,29 @@ def _seam(recording: Tensor, samples: int) -> Tensor:
 
 
 def _active_level(recording: Tensor, frame_samples: int, range_db: float) -> float:
-    """Mean power over active frames."""
-    clip = recording.unsqueeze(0)
-    active = active_samples(clip, frame_samples, range_db)
-    return float(_energy(clip, active, 1) / active.sum())
+    """Mean power over active samples."""
+    active = _Active.of(recording.unsqueeze(0), frame_samples, range_db)
+    return float(active.energy(recording.unsqueeze(0)) / active.samples())
 
 
-def _check_recording(name: str, recording: Tensor) -> None:
-    problem = None
+def _checked(name: str, recording: Tensor) -> Tensor:
+    """The recording without its mean.
+
+    Raises:
+        ValueError: see :class:`Background`.
+    """
+    problem, centred = None, recording
     if recording.dim() != 1 or recording.dtype != torch.float32:
         problem = f"has shape {list(recording.shape)} and type {recording.dtype}; 1-D float32 is needed"
     elif not len(recording):
         problem = "is empty"
     elif not bool(recording.isfinite().all()):
         problem = "has samples that are no finite numbers"
-    elif float(recording.abs().max()) <= SILENCE:
+    elif float((centred := (recording - recording.double().mean()).float()).abs().max()) <= SILENCE:
         problem = "is silent, so it has no level to set"
     if problem is not None:
         raise ValueError(f"background recording `{name}` {problem}; leave it out")
+    return centred
 
 
 def _named(clip_ids: Sequence[str]) -> str:
