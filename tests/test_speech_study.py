@@ -45,7 +45,7 @@ from foley.studies.speech.speakers import (
     separate_speakers,
 )
 from foley.studies.speech.train import MixedIn, fill_window, train_speech
-from foley.tables.audio_studies import AUDIO_PARTITION
+from foley.tables.audio_studies import AUDIO_PARTITION, SYNTHETIC_CLIPS
 from foley.tables.clips import CLIPS
 from foley.tables.features import HISTORY
 from foley.tables.scores import PREDICTIONS, SCORES
@@ -139,10 +139,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "audio_generators": {
             "own": {"kind": "mel_diffusion", "clips_per_class": 5}, "noise": {"kind": "noise", "clips_per_class": 5},
         },
-        "audio_classifiers": {"small": {"kind": "small_cnn"}},
+        "audio_classifiers": {
+            "small": {"kind": "small_cnn"}, "whisper": {"kind": "whisper"},
+            "ssast": {"kind": "ssast", "options": {"padding": "zeros"}},
+        },
         "speech": {
             "datasets": ["words"], "splits": ["official"], "recognisers": ["small"],
-            "background": {"dataset": "mine", "clips_per_class": 4, "test_clips_per_class": 1},
+            "background": {
+                "dataset": "mine", "clips_per_class": 4, "test_clips_per_class": 1, "max_duration_s": 1.0,
+            },
             "sources": [{"generator": "own"}, {"generator": "noise", "prompts": "label"}],
             "augmentations": [{"kind": "reverb"}],
         },
@@ -164,6 +169,12 @@ def test_every_source_is_an_arm_and_a_test_background(settings: dict[str, Any]) 
     }  # fmt: skip
     assert not asked.augmentations_of("real") and len(asked.augmentations_of("classic")) == 1
     assert plan(settings, splits={"words": ["official"]}).speech.splits("words") == ["official"]
+    several = {"rooms": [{"kind": "reverb"}], "noise": [{"kind": "noise"}, {"kind": "mixup"}]}
+    named = plan(settings, augmentations=several, metric={"words": "uar"}).speech
+    assert named.arms == ["none", "real", "classic-rooms", "classic-noise", "own", "noise-label"]
+    assert [len(named.augmentations_of(arm)) for arm in named.arms] == [0, 0, 1, 2, 0, 0]
+    assert named.mixing("classic-rooms") is None and named.backgrounds == asked.backgrounds
+    assert (named.study.metric_of("words"), asked.study.metric_of("words")) == ("uar", "accuracy")
     few = plan(settings, test_backgrounds=["real"], arms=["none"], sources=[]).speech
     assert (few.arms, few.backgrounds) == (["none"], ["real"])
 
@@ -183,20 +194,36 @@ def test_every_source_is_an_arm_and_a_test_background(settings: dict[str, Any]) 
                     "split": "random",
                     "clips_per_class": 1,
                     "test_clips_per_class": 1,
+                    "max_duration_s": 1.0,
                 }
             },
             "names `random`",
         ),
         (
-            {"background": {"dataset": "mine", "clips_per_class": 9}},
+            {"background": {"dataset": "mine", "clips_per_class": 9, "max_duration_s": 1.0}},
             "speech.background asks for 14 clips a class",
+        ),
+        (
+            {"background": {"dataset": "mine", "clips_per_class": 4, "test_clips_per_class": 1}},
+            "background lacks `max_duration_s`",
         ),
         ({"sources": [{"generator": "noise"}]}, "a generator of kind `noise` needs `prompts`"),
         ({"sources": [{"generator": "own.interpolated"}]}, "two interpolated clips may share a recording"),
         ({"sources": []}, "name some `sources`"),
         ({"arms": ["real"]}, "arms lacks `none`"),
         ({"augmentations": []}, "name its `augmentations`"),
-        ({"augmentations": [{"kind": "reverb", "options": {"rt6": 1}}]}, "speech.augmentations.0.options"),
+        (
+            {"augmentations": [{"kind": "reverb", "options": {"rt6": 1}}]},
+            "speech.augmentations of classic, 0: options",
+        ),
+        (
+            {"augmentations": {"rooms": [{"kind": "reverb", "options": {"rt6": 1}}]}},
+            "augmentations of classic-rooms, 0",
+        ),
+        ({"augmentations": {"rooms": []}}, "name its `augmentations`"),
+        ({"metric": {"word": "uar"}}, "did you mean `words`"),
+        ({"recognisers": ["whisper"]}, "audio_classifiers.whisper.options.pool` must be `window`"),
+        ({"recognisers": ["ssast"]}, "audio_classifiers.ssast.options.padding` must be `silence`"),
         ({"augmentations": [{"kind": "revrb"}]}, "did you mean `reverb`"),
         ({"recognisers": ["smal"]}, "did you mean `small`"),
         ({"test_backgrounds": ["rel"]}, "did you mean `real`"),
@@ -257,8 +284,11 @@ def test_the_bootstrap_draws_speakers_where_there_are_enough() -> None:
     assert len(set(clusters(many[:7]).values())) == 7
     few = [spoken(TEST, "s0", n) for n in range(5)]
     assert len(set(clusters(few).values())) == 5
-    # One who is not named could be any of the others.
-    assert len(set(clusters([*many, spoken(TEST, None)]).values())) == 17
+    # Clips of nobody (background noise as a class) are drawn each by itself, and change nothing for the others.
+    silence = [spoken(TEST, None, n) for n in range(3)]
+    assert len(set(clusters([*many, *silence]).values())) == 11
+    assert clusters([*many, *silence])[many[0]["clip_id"]] == "s0"
+    assert len(set(clusters([*few, *silence]).values())) == 8
 
 
 # Backgrounds
@@ -330,6 +360,20 @@ def test_clips_that_were_made_from_tested_recordings_are_refused(
     ]
     with pytest.raises(ValueError, match="made from others than the split's training clips"):
         drawn(tmp_path / "b.parquet", store, clips, "tiny", made)
+
+
+def test_clips_of_a_generator_that_learnt_from_another_split_are_refused(
+    tmp_path: Path, store: Store, clips: Path
+) -> None:
+    made = synthetic(tmp_path / "made.parquet", dict.fromkeys(LABELS, 6), duration_s=0.5)
+    rows = tables.read(made)
+    for split, refused in (("fold1", False), ("fold2", True)):
+        tables.write(made, SYNTHETIC_CLIPS, rows, {"wildcards": {"split": split}})
+        if refused:
+            with pytest.raises(ValueError, match="learnt from the training part of fold2"):
+                drawn(tmp_path / "b.parquet", store, clips, "tiny", [made])
+        else:
+            assert drawn(tmp_path / "b.parquet", store, clips, "tiny", [made])
 
 
 @pytest.mark.parametrize("key", ["clip_id", "recording_id"])
@@ -431,8 +475,10 @@ def test_classic_augmentation_is_an_arm_of_its_own(tmp_path: Path, store: Store,
     plain = train(tmp_path / "n", store, partition, "none")
     name = "seed=0.safetensors"
     assert (models / name).read_bytes() != (plain / name).read_bytes()
-    with pytest.raises(ValueError, match="has no augmentations"):
-        train(tmp_path / "e", store, partition, "classic")
+    with pytest.raises(ValueError, match="arm `classic-rooms` has no augmentations"):
+        train(tmp_path / "e", store, partition, "classic-rooms")
+    with pytest.raises(ValueError, match=r"Reverb is for 16000 Hz, .* hears 4000 Hz.*sample_rate_hz: 4000"):
+        train(tmp_path / "r", store, partition, "classic", augmentations=Augmentations.of([Reverb()]))
 
 
 def test_a_speaker_on_both_sides_stops_training_and_test(
@@ -625,8 +671,11 @@ def test_the_page_answers_the_question(compared: Any, tmp_path: Path) -> None:
     assert (finding.system.method, finding.baseline, finding.gain.value) == ("tiny", "none", row["value"])
     to_real = value["tiny", "cnn/real/mean", "difference_to_real"]
     assert finding.to_rival is not None and finding.to_rival.value == to_real["value"] < 0
-    told = {"less": "worse than real ones", "even": "about as well as real ones"}[finding.rivalry]
-    assert finding.rivalry == ("less" if to_real["high"] < 0 else "even") and told in verdict.rivalry
+    told = {"less": "worse than real ones", "unclear": "No difference to real ones was shown"}[
+        finding.rivalry
+    ]
+    assert finding.rivalry == ("less" if to_real["high"] < 0 else "unclear") and told in verdict.rivalry
+    assert finding.p == value["tiny", "cnn/real/mean", "p_difference_to_none"]["value"]
     assert [control.system.method for control in verdict.controls] == ["real"]
     section = speech(
         book,
@@ -652,6 +701,53 @@ def test_the_page_answers_the_question(compared: Any, tmp_path: Path) -> None:
     assert [row.head for row in recall.rows] == [("yes", "16"), ("no", "16"), ("stop", "16")]
     apart = next(t for t in panel.details if t.title.startswith("What was kept apart"))
     assert ("speakers", "fold1", "4", "0", "4", "0") in [row.head for row in apart.rows]
+
+
+def test_a_gain_in_a_few_folds_is_not_called_one(tmp_path: Path) -> None:
+    """One of three folds gains, which an interval over clips takes for sure; the p over folds does not."""
+    rows, labels = [], {"study": "speech", "dataset": "toy", "split": "mean", "variant": "cnn/real/mean"}
+    for metric, value, span in (
+        ("gain_over_none", 0.1, (0.053, 0.153)), ("p_difference_to_none", 0.48, None), ("accuracy", 0.7, (0.6, 0.8)),
+    ):  # fmt: skip
+        low, high = span or (None, None)
+        rows.append(
+            {**labels, "method": "tiny", "metric": metric, "value": value, "low": low, "high": high, "n": 9}
+        )
+    tables.write(tmp_path / "scores.parquet", SCORES, rows)
+    (verdict,) = verdicts(ScoreBook(tmp_path / "scores.parquet", ["tiny"], ["toy"]))
+    assert verdict.findings[0].outcome == "unclear" and verdict.summary == "has no clear effect"
+    rows[1]["value"] = 0.03
+    tables.write(tmp_path / "scores.parquet", SCORES, rows)
+    (verdict,) = verdicts(ScoreBook(tmp_path / "scores.parquet", ["tiny"], ["toy"]))
+    assert verdict.findings[0].outcome == "helps"
+
+
+def test_the_verdict_can_be_about_uar(tmp_path: Path, store: Store, clips: Path) -> None:
+    rows = fold_rows(0)
+    tables.write(tmp_path / "p.parquet", SPEECH_PARTITION, rows)
+    drawn(tmp_path / "b.parquet", store, clips)
+    files = [
+        answers(tmp_path / f"{arm}.parquet", "fold1", rows, arm, VARIANTS, wrong)
+        for arm, wrong in (("none", 0.5), ("real", 0.2), ("classic-rooms", 0.4), ("tiny", 0.3))
+    ]
+    compare_speech(
+        tmp_path / "s.parquet", tmp_path / "c.parquet", tmp_path / "a.parquet", predictions=files,
+        partitions={"fold1": tmp_path / "p.parquet"}, backgrounds={"real": tmp_path / "b.parquet"},
+        background_split="fold1", draws=100, seed=0, quantity="uar",
+    )  # fmt: skip
+    found = {
+        (r["method"], r["metric"]): r["value"] for r in tables.read(tmp_path / "s.parquet").to_pylist()
+        if r["variant"] == "cnn/real/mean" and r["seed"] is None and r["class_id"] is None
+    }  # fmt: skip
+    book = ScoreBook(tmp_path / "s.parquet", ["tiny", "none", "real"], ["toy"])
+    (verdict,) = verdicts(book)
+    (finding,) = verdict.findings
+    assert finding.gain.value == found["tiny", "uar_gain_over_none"]
+    assert finding.gain.value == pytest.approx(found["tiny", "uar"] - found["none", "uar"])
+    assert finding.before is not None and finding.before.value == found["none", "uar"]
+    assert finding.to_rival is not None and finding.to_rival.value == found["tiny", "uar_difference_to_real"]
+    assert finding.quantity.startswith("UAR (mean recall of the classes) in noise")
+    assert sorted(c.system.method for c in verdict.controls) == ["classic-rooms", "real"]
 
 
 def test_predictions_that_cannot_be_compared_are_refused(tmp_path: Path, store: Store, clips: Path) -> None:

@@ -74,6 +74,21 @@ def test_the_average_takes_the_clip_and_not_the_silence_behind_it() -> None:
     assert held[1].tolist() == [1.0] * 11 + [0.0] * 19
 
 
+def test_it_can_average_over_the_whole_window(folder: Path) -> None:
+    """With a noise 20 dB below the clip, its end is gone: then the window is what stays the same."""
+    clip = toy_clips(1, samples=8000).waveforms
+    padded = torch.nn.functional.pad(clip, (0, 8000))
+    noisy = padded + 0.1 * clip.std() * torch.randn(padded.shape, generator=torch.Generator().manual_seed(0))
+    front = WhisperLogMel(80)
+    assert positions_held(front(padded)).sum() < positions_held(front(noisy)).sum() == 50
+    network = network_of(make(folder, window_s=1.0, pool="window"))
+    with torch.no_grad():
+        features = network.features(padded)
+        states = network.encoder(features.transpose(1, 2), output_hidden_states=True).hidden_states
+        wanted = torch.stack(states).mean(dim=2).mean(dim=0)  # layers weigh alike at first
+        torch.testing.assert_close(network.embed(features), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_silence_behind_a_clip_changes_nothing_but_attention(folder: Path) -> None:
     # The encoder hears the window, whatever the batch was padded to.
     classifier = make(folder)

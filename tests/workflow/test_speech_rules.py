@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import yaml
 from project import RATE, REPOSITORY, Project, copy_project, tone, write_clips
 
 from foley import tables
@@ -161,25 +162,42 @@ def test_a_table_that_leaks_stops_the_job(copy: Project) -> None:
     target = f"{HOME}/split=official/recogniser=small/arm=none/history.parquet"
     done = copy.snakemake(target)
     assert done.returncode != 0 and "1 speakers have clips in two roles" in logs(copy, "train_speech")
+    next(row for row in rows if row["role"] == "train")["speaker_id"] = "somebody else"
+    tables.write(path, SPEECH_PARTITION, rows, tables.provenance(path))
+    path = copy.path("results/speech/backgrounds/background=real.parquet")
+    rows = tables.read(path, BACKGROUNDS).to_pylist()
+    tested = next(row["recording_id"] for row in rows if row["role"] == "test")
+    next(row for row in rows if row["role"] == "train")["recording_id"] = tested
+    tables.write(path, BACKGROUNDS, rows, tables.provenance(path))
+    done = copy.snakemake(target.replace("arm=none", "arm=real"))
+    assert done.returncode != 0 and "background recordings that serve both" in logs(copy, "train_speech")
 
 
 def logs(project: Project, rule: str) -> str:
     return "".join(path.read_text() for path in project.path(f"results/logs/{rule}").rglob("*.log"))
 
 
-@pytest.mark.parametrize("preset", ["speech_commands_v2", "speech_iemocap"])
+PRESETS = {
+    "speech_commands_v2": (4, {"speech_commands": 1}, 6), "speech_commands_v2_12": (4, {"speech_commands": 1}, 6),
+    "speech_iemocap": (3, {"iemocap": 5}, 6), "speech_emotions": (3, {"emodb": 10, "ravdess": 5}, 6),
+    "speech_voicebox": (1, {"voicebox": 1}, 5), "speech_local": (1, {"words": 1, "emodb": 3}, 5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_presets_build(tmp_path: Path, preset: str) -> None:
-    project = copy_project(tmp_path / "foley", REPOSITORY / "experiments" / f"{preset}.yaml")
+    experiments = REPOSITORY / "experiments"
+    project = copy_project(tmp_path / "foley", experiments / f"{preset.removesuffix('_12')}.yaml")
     changes = {}
+    if preset.endswith("_12"):
+        changes = yaml.safe_load((experiments / f"{preset}.yaml").read_text())
     if preset == "speech_iemocap":
         # It cannot be downloaded, so something in its layout must be there.
         changes = {"datasets": {"iemocap": {"path": str(build_iemocap(tmp_path).root)}}}
     jobs = Counter(project.planned(changes=changes))
-    recognisers, splits, arms = {
-        "speech_commands_v2": (4, 1, 5), "speech_iemocap": (3, 5, 5),
-    }[preset]  # fmt: skip
-    assert jobs["train_speech"] == jobs["recognise_speech"] == recognisers * splits * arms
-    assert jobs["draw_backgrounds"] == 3 and jobs["compare_speech"] == 1
+    recognisers, splits, arms = PRESETS[preset]
+    assert jobs["train_speech"] == jobs["recognise_speech"] == recognisers * sum(splits.values()) * arms
+    assert jobs["draw_backgrounds"] > 1 and jobs["compare_speech"] == len(splits)
 
 
 def test_wrong_settings_end_before_any_job(run: Project) -> None:

@@ -505,6 +505,7 @@ class Foundation(Model):
 
 
 SpeechArm = Literal["none", "real", "classic", "sources"]
+SpeechMetric = Literal["accuracy", "uar"]
 
 
 class SpeechBackground(Model):
@@ -530,7 +531,8 @@ class SpeechBackground(Model):
     max_duration_s: float | None = Field(
         None,
         gt=0,
-        description="clips are cut to this length, so that no arm has longer ones; none = as they are",
+        description="clips are cut to this length, so that no arm has longer ones; none = as they are, which `sources` "
+        "do not allow",
     )
 
 
@@ -556,8 +558,15 @@ class Speech(Model):
         description="what training clips go through: nothing, recorded backgrounds, `augmentations`, or the generated "
         "backgrounds of each source (an arm each); `none` is what gains are measured against",
     )
-    augmentations: list[Component] = Field(
-        [], description="augmentations of the arm `classic`, in their order"
+    augmentations: list[Component] | dict[Id, list[Component]] = Field(
+        [],
+        description="augmentations of the arm `classic`, in their order; or, by name, those of several arms "
+        "`classic-<name>`",
+    )
+    metric: SpeechMetric | dict[Id, SpeechMetric] = Field(
+        "accuracy",
+        description="what the verdict is about, of all datasets or by dataset id: accuracy, or `uar`, the mean recall "
+        "of the classes, which is usual for emotions; all are measured",
     )
     snr_db: tuple[float, float] = Field(
         (3.0, 30.0), description="bounds of the signal-to-noise ratio in training, drawn evenly, dB"
@@ -592,17 +601,22 @@ class Speech(Model):
         ids = [source.id for source in self.sources]
         _all_exist("sources", ids)
         for name in ids:
-            if name in RESERVED_BACKGROUNDS:
+            if name in RESERVED_BACKGROUNDS or name.startswith("classic-"):
                 raise ValueError(
                     f"sources has `{name}`: the study itself names something so; choose another id"
                 )
         _all_exist("arms", self.arms)
         if "none" not in self.arms:
             raise ValueError("arms lacks `none`, which gains are measured against")
-        if "classic" in self.arms and not self.augmentations:
+        if "classic" in self.arms and not (self.classic_arms and all(self.classic_arms.values())):
             raise ValueError("arms has `classic`: name its `augmentations`, or leave the arm out")
         if "sources" in self.arms and not self.sources:
             raise ValueError("arms has `sources`: name some `sources`, or leave the arms out")
+        if self.sources and self.background.max_duration_s is None:
+            raise ValueError(
+                "background lacks `max_duration_s`: without it the arm with the longer clips would have more of them; "
+                "give the length of the generated ones"
+            )
         if self.snr_db[0] > self.snr_db[1]:
             raise ValueError(f"snr_db is [least, most], got {list(self.snr_db)}")
         if self.test_backgrounds is not None:
@@ -616,7 +630,20 @@ class Speech(Model):
                         f"{name} names none of `{lacking[0]}`; give it some, or one list for all"
                     )
                 _all_exist(name, list(chosen), self.datasets)
+        if isinstance(self.metric, dict):
+            _all_exist("metric", list(self.metric), self.datasets, least=0)
         return self
+
+    @property
+    def classic_arms(self) -> dict[str, list[Component]]:
+        """Arms of classic augmentation, and what each does."""
+        if isinstance(self.augmentations, dict):
+            return {f"classic-{name}": parts for name, parts in self.augmentations.items()}
+        return {"classic": self.augmentations} if self.augmentations else {}
+
+    def metric_of(self, dataset: str) -> str:
+        """What the verdict on a dataset is about."""
+        return self.metric if isinstance(self.metric, str) else self.metric.get(dataset, "accuracy")
 
     def of_dataset(self, name: Literal["splits", "recognisers"], dataset: str) -> list[str]:
         """What is chosen for a dataset."""

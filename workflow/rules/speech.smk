@@ -210,6 +210,7 @@ rule compare_speech:
         backgrounds=P.speech.backgrounds,
         background_split=lambda wc: P.speech.study.background.split,
         draws=lambda wc: P.speech.study.bootstrap,
+        metric=lambda wc: P.speech.study.metric_of(wc.dataset),
         seed=lambda wc: P.speech.study.seed,
         code=code("compare_speech"),
     script:

@@ -18,5 +18,6 @@ with run_job(snakemake) as job:
         background_split=params.background_split,
         draws=params.draws,
         seed=params.seed,
+        quantity=params.metric,
         provenance=job.provenance,
     )

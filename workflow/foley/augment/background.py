@@ -326,7 +326,8 @@ class _Active:
         frames = (power >= power.amax(1, keepdim=True) * 10 ** (-range_db / 10)) & (power > 0)
         number = torch.arange(frames.shape[1], device=waveforms.device)
         within = torch.arange(frame_samples, device=waveforms.device)
-        places, counts = [], []
+        places: list[Tensor] = []
+        counts: list[Tensor] = []
         for edge in (frames * (len(number) - number), frames * (number + 1)):  # its first frame, its last one
             place = edge.argmax(1, keepdim=True) * frame_samples + within
             there = place < length

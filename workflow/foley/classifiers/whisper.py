@@ -8,7 +8,8 @@ As in SUPERB (Yang et al. 2021, "SUPERB: speech processing universal performance
 states (what enters the first layer, and what leaves each) are averaged with learned weights, a softmax over as many
 numbers, and then over time. SUPERB goes through a projection to 256 dimensions before its output layer; here there is
 none. The average over time takes the frames that hold the clip and not the silence behind it, which is most of
-Whisper's 30 s for a word.
+Whisper's 30 s for a word; or, with ``pool: window``, all of them. The latter is for clips behind which a noise may go
+on: where such a clip ends cannot be told, so the average would be over another stretch with noise than without.
 
 Whisper was trained on 30 s of audio at a time. A shorter window takes the first of its position embeddings, which are
 sinusoids, and costs that much less; the encoder then sees less silence than it was trained with.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,7 @@ class WhisperOptions(TrainingOptions):
 
     frozen: train the layers' weights and the linear layer only; otherwise all but the position embeddings.
     window_s: what the network hears, up to the checkpoint's 30 s; whole positions of 20 ms.
+    pool: average over the frames that hold the ``clip``, or over the whole ``window``.
     gradient_checkpointing: compute activations twice rather than keep them; for a GPU with little memory.
     """
 
@@ -61,6 +63,7 @@ class WhisperOptions(TrainingOptions):
     revision: str | None = CHECKPOINT_REVISION
     frozen: bool = True
     window_s: float = 30.0
+    pool: Literal["clip", "window"] = "clip"
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -112,6 +115,7 @@ class WhisperNetwork(ClipNetwork):
         self.sample_rate_hz = SAMPLE_RATE_HZ
         self.window_samples = config.max_source_positions * POSITION_SAMPLES
         self.frozen = options.frozen
+        self.pool = options.pool
         self.encoder = encoder
         if options.frozen:
             encoder.requires_grad_(False)
@@ -143,6 +147,8 @@ class WhisperNetwork(ClipNetwork):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             states = self.encoder(features.transpose(1, 2), output_hidden_states=True).hidden_states
         held = positions_held(features).unsqueeze(1)
+        if self.pool == "window":
+            held = torch.ones_like(held)
         # Over time first: the layers' weights do not depend on it, so only [B, layers, D] is kept.
         over_time = torch.stack([(held @ state.float()).squeeze(1) for state in states], dim=1)
         pooled = over_time / held.sum(dim=2, keepdim=True)

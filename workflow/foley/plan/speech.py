@@ -13,7 +13,12 @@ from foley.plan.audio import AudioPlan
 from foley.plan.components import check_options, target
 from foley.plan.data import DataPlan
 from foley.plan.foundation import FoundationPlan
-from foley.studies.speech.names import CLASSIC, NONE, REAL
+from foley.studies.speech.names import CLASSIC, NONE, REAL, is_classic
+
+# Options that tell where a clip ends by the silence behind it, which no clip has to which a background was added: what
+# they must be here, and what they are when left out.
+WHOLE_WINDOW = {"padding": ("silence", "silence"), "pool": ("window", "clip")}
+OF_KINDS = {"padding": ("ast", "ssast"), "pool": ("whisper",)}
 
 
 class SpeechPlan:
@@ -70,24 +75,22 @@ class SpeechPlan:
         """What training clips go through, in the order of the report; generated backgrounds by their source."""
         if self.study is None or not self.datasets:
             return []
-        named = [[arm] if arm != "sources" else self.sources for arm in self.study.arms]
-        return [arm for arms in named for arm in arms]
+        several = {"sources": self.sources, CLASSIC: list(self._of.classic_arms)}
+        return [arm for named in self.study.arms for arm in several.get(named, [named])]
 
     def augmentations_of(self, arm: str) -> list[dict[str, Any]]:
-        """Target and options of what the arm `classic` does; nothing for the others."""
-        if arm != CLASSIC:
-            return []
+        """Target and options of what an arm of classic augmentation does; nothing for the others."""
         return [
             {
-                "target": target(AUGMENTATION_KINDS, part.kind, f"speech.augmentations.{n}.kind"),
+                "target": target(AUGMENTATION_KINDS, part.kind, f"speech.augmentations of {arm}, {n}: kind"),
                 "options": part.options,
             }
-            for n, part in enumerate(self._of.augmentations)
+            for n, part in enumerate(self._of.classic_arms.get(arm, ()))
         ]
 
     def mixing(self, arm: str) -> dict[str, Any] | None:
         """How backgrounds are mixed into the training clips of an arm; None for one that mixes none."""
-        if arm in (NONE, CLASSIC):
+        if arm == NONE or is_classic(arm):
             return None
         low, high = self._of.snr_db
         return {
@@ -127,7 +130,7 @@ class SpeechPlan:
     @property
     def backgrounds(self) -> list[str]:
         """Recordings and sources that any arm or test uses."""
-        mixed = [arm for arm in self.arms if arm not in (NONE, CLASSIC)]
+        mixed = [arm for arm in self.arms if arm != NONE and not is_classic(arm)]
         return list(dict.fromkeys([*mixed, *self.test_backgrounds]))
 
     def summary(self) -> dict[str, Any]:
@@ -180,11 +183,19 @@ class SpeechPlan:
             self.foundation.check_source("speech.sources", source)
         cache = Path(self.config.cache)
         for recogniser in self.recognisers:
-            options = self.config.audio_classifiers[recogniser].options
+            chosen = self.config.audio_classifiers[recogniser]
             where = f"audio_classifiers.{recogniser}.options"
-            check_options(self.recogniser_target(recogniser), options, where, cache)
-        for number, part in enumerate(self.augmentations_of(CLASSIC)):
-            check_options(part["target"], part["options"], f"speech.augmentations.{number}.options", cache)
+            check_options(self.recogniser_target(recogniser), chosen.options, where, cache)
+            for name, (needed, default) in WHOLE_WINDOW.items():
+                if chosen.kind in OF_KINDS[name] and chosen.options.get(name, default) != needed:
+                    raise ConfigError(
+                        f"config: `{where}.{name}` must be `{needed}` in the study `speech`: backgrounds go on behind "
+                        "short clips, so silence does not tell where a clip ends"
+                    )
+        for arm in filter(is_classic, self.arms):
+            for number, part in enumerate(self.augmentations_of(arm)):
+                where = f"speech.augmentations of {arm}, {number}: options"
+                check_options(part["target"], part["options"], where, cache)
 
     def _check_splits(self, key: str, splits: list[str], dataset: str) -> None:
         if "random" in splits:

@@ -215,7 +215,10 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
         if apart
         else [r["detail"] for r in rows]
     )
-    title = f"Gain in accuracy over {verdict.findings[0].baseline}, in points, 95 % interval"
+    first = verdict.findings[0]
+    title = (
+        f"Gain in {'UAR' if first.quantity else 'accuracy'} over {first.baseline}, in points, 95 % interval"
+    )
     panels = [
         (
             f"{shown[0]}: gain over {verdict.findings[0].baseline}, in points" if apart else title,
@@ -270,6 +273,8 @@ def _finding_context(finding: Finding, with_variant: bool, with_split: bool) -> 
         "detail": ", ".join(part for part in detail if part),
         "baseline": finding.baseline,
         "gain": finding.gain,
+        "p": finding.p,
+        "quantity": finding.quantity,
         "before": finding.before,
         "after": finding.after,
         "split": finding.split,

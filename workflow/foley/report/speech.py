@@ -15,7 +15,7 @@ from foley.report.sections import Panel, Section, marked_up, near
 from foley.report.study_words import SPEECH
 from foley.report.values import Cell, PValue, Row, ValueTable, interval_text, percent, points, where
 from foley.report.who_wins import pair_of
-from foley.studies.speech.names import CLASSIC, NONE, REAL, Condition, parse_variant, variant
+from foley.studies.speech.names import NONE, REAL, Condition, is_classic, parse_variant, variant
 from foley.tables.speech import BACKGROUNDS, KEPT_APART
 
 # What curves are drawn of: metric, and its name on the page.
@@ -48,10 +48,11 @@ def speech(book: ScoreBook, files: SpeechTables, labels: Mapping[str, Mapping[in
         "Speech in noise",
         "Speech",
         "Recognition of real speech, clean and with backgrounds that were held out, against the signal-to-noise ratio, "
-        "with 95 % bands over speakers (over recordings, where fewer than eight speakers are tested). Lines are what "
-        "training clips went through: nothing (none), recorded backgrounds (real), classic augmentation, or generated "
-        "backgrounds. All have the same clips, optimiser steps and seeds, and those that mix have equally many "
-        "backgrounds of each class. UAR is the mean recall of the classes.",
+        "with 95 % bands over speakers (over recordings, where fewer than eight speakers are tested), for the "
+        "trainings and the held-out backgrounds at hand. Lines are what training clips went through: nothing (none), "
+        "recorded backgrounds (real), classic augmentation, or generated backgrounds. All have the same clips, "
+        "optimiser steps and seeds, and those that mix have equally many backgrounds of each class. UAR is the mean "
+        "recall of the classes.",
         tuple(_Panel(book, dataset, labels.get(dataset, {})).build(files) for dataset in datasets),
         folded=False,
     )
@@ -64,8 +65,8 @@ class _Panel:
         self.book, self.dataset, self.labels = book, dataset, labels
         systems = [s for s in book.systems(SPEECH, dataset, ["accuracy"]) if s.method not in REFERENCES]
         arms = dict.fromkeys(system.method for system in systems)
-        own = (NONE, REAL, CLASSIC)
-        self.arms = [*(arm for arm in own if arm in arms), *(arm for arm in arms if arm not in own)]
+        order = {NONE: 0, REAL: 1}
+        self.arms = sorted(arms, key=lambda arm: order.get(arm, 2 if is_classic(arm) else 3))
         known = [parse_variant(system.variant) for system in systems]
         self.recognisers = sorted({recogniser for recogniser, _ in known})
         mixed = {condition.background for _, condition in known} - {None}

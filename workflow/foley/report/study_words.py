@@ -28,9 +28,12 @@ class StudyWords:
             clips that are not tested chose among them.
         by_source: Whether its methods are mixes, of which the page also shows what each source's clips do as they are.
         baseline: What the judged methods are held against.
-        controls: Methods whose gains a reader needs for comparison, though nothing in them was generated.
+        controls: Methods whose gains a reader needs for comparison, though nothing in them was generated; also those
+            called ``classic-<name>``.
         rival: The control that the judged methods are to stand in for, so that the verdict holds them against it, too.
         quantity: What a gain is a change of.
+        over_folds: Whether folds test different people, so that a gain also needs a small p over folds: where few of
+            them are tested, the bootstrap draws clips and knows nothing of how people vary.
         leaky: Splits that put clips of one recording into training and test; no mean is over them.
         same_classes: Whether all splits test the same classes, so that a class has a mean over splits.
         measures_accuracy: Whether methods are compared by accuracy; else a section of the study's own shows them.
@@ -49,9 +52,13 @@ class StudyWords:
     controls: tuple[str, ...] = ()
     rival: str = ""
     quantity: str = "accuracy"
+    over_folds: bool = False
     leaky: frozenset[str] = frozenset()
     same_classes: bool = False
     measures_accuracy: bool = True
+
+    def is_control(self, method: str) -> bool:
+        return method in self.controls or ("classic" in self.controls and method.startswith("classic-"))
 
 
 _WORDS = {
@@ -95,6 +102,7 @@ _WORDS = {
         controls=("real", "classic"),
         rival="real",
         quantity="accuracy in noise that was held out (mean over all ratios)",
+        over_folds=True,
         same_classes=True,
         measures_accuracy=False,
     ),

@@ -14,6 +14,9 @@ from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import is_leaky, words
 
 GAIN, DIFFERENCE = "gain_over_", "difference_to_"
+# Of a gain of something else than accuracy the metric's name begins with that.
+OTHER_QUANTITIES = {"uar": "UAR (mean recall of the classes)"}
+LEVEL = 0.05  # of a p
 SPELT_OUT = 4  # comparisons that a reader takes in as sentences; more become a count and a table
 
 
@@ -30,21 +33,23 @@ class Finding:
     leaky: tuple[Finding, ...] = ()  # the same on splits that leak recordings
     rival: str = ""  # what it is to stand in for
     to_rival: Score | None = None  # difference to that
+    p: float | None = None  # of the gain, where it takes one beside the interval
+    quantity: str = ""  # what the gain is one of, where not accuracy
 
     @property
     def outcome(self) -> str:
-        """``helps`` or ``hurts`` where the interval excludes 0, else ``unclear``."""
-        if self.gain.low is None or self.gain.high is None:
+        """``helps`` or ``hurts`` where the interval excludes 0 and p, if there is one, is small; else ``unclear``."""
+        if self.gain.low is None or self.gain.high is None or (self.p is not None and self.p > LEVEL):
             return "unclear"
         return "helps" if self.gain.low > 0 else "hurts" if self.gain.high < 0 else "unclear"
 
     @property
     def rivalry(self) -> str:
-        """``more`` or ``less`` than its rival where the interval of the difference excludes 0, else ``even``; empty
+        """``more`` or ``less`` than its rival where the interval of the difference excludes 0, else ``unclear``; empty
         where it has none."""
         if self.to_rival is None or self.to_rival.low is None or self.to_rival.high is None:
             return ""
-        return "more" if self.to_rival.low > 0 else "less" if self.to_rival.high < 0 else "even"
+        return "more" if self.to_rival.low > 0 else "less" if self.to_rival.high < 0 else "unclear"
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def verdicts(book: ScoreBook) -> list[Verdict]:
         for dataset in book.datasets(study):
             judged, measured = words(study).judged, _findings(book, study, dataset)
             every = [f for f in measured if not judged or f.system.method in judged]
-            controls = [f for f in every if f.system.method in words(study).controls]
+            controls = [f for f in every if words(study).is_control(f.system.method)]
             findings = [f for f in every if f not in controls]
             if findings:
                 leaky = all(is_leaky(study, finding.split) for finding in findings)
@@ -97,21 +102,23 @@ def verdicts(book: ScoreBook) -> list[Verdict]:
 
 def _findings(book: ScoreBook, study: str, dataset: str) -> list[Finding]:
     findings = []
-    for metric in (m for m in book.metrics(study, dataset) if m.startswith(GAIN)):
-        baseline = metric.removeprefix(GAIN)
+    metrics = book.metrics(study, dataset)
+    others = [m for m in metrics if m.startswith(tuple(f"{name}_{GAIN}" for name in OTHER_QUANTITIES))]
+    for metric in others or [m for m in metrics if m.startswith(GAIN)]:
+        baseline = metric.partition(GAIN)[2]
         for system in book.systems(study, dataset, [metric]):
             if system.method == baseline or system.method in REFERENCES:
                 continue
             splits = [s for s in book.splits(study, dataset) if book.get(study, dataset, s, system, metric)]
             clean = [MEAN] if MEAN in splits else book.leak_free(study, splits)
             leaky = [
-                _finding(book, study, dataset, split, system, baseline, ())
+                _finding(book, study, dataset, split, system, metric, ())
                 for split in splits
                 if is_leaky(study, split)
             ]
             if not clean:
                 findings += leaky
-            findings += [_finding(book, study, dataset, s, system, baseline, tuple(leaky)) for s in clean]
+            findings += [_finding(book, study, dataset, s, system, metric, tuple(leaky)) for s in clean]
     return findings
 
 
@@ -121,17 +128,28 @@ def _finding(
     dataset: str,
     split: str,
     system: System,
-    baseline: str,
+    metric: str,
     leaky: tuple[Finding, ...],
 ) -> Finding:
-    gain = book.get(study, dataset, split, system, GAIN + baseline)
+    prefix, _, baseline = metric.partition(GAIN)
+    quantity = prefix.removesuffix("_") or "accuracy"
+    gain = book.get(study, dataset, split, system, metric)
     assert gain is not None  # splits without one were passed by
-    before = book.get(study, dataset, split, System(baseline, system.variant), "accuracy")
-    after = book.get(study, dataset, split, system, "accuracy")
+    before = book.get(study, dataset, split, System(baseline, system.variant), quantity)
+    after = book.get(study, dataset, split, system, quantity)
     its = words(study)
-    rival = its.rival if system.method not in its.controls else ""
-    to_rival = book.get(study, dataset, split, system, f"{DIFFERENCE}{rival}") if rival else None
-    return Finding(split, system, baseline, gain, before, after, leaky, rival, to_rival)
+    rival = its.rival if not its.is_control(system.method) else ""
+    to_rival = book.get(study, dataset, split, system, f"{prefix}{DIFFERENCE}{rival}") if rival else None
+    p = (
+        book.get(study, dataset, split, system, f"p_{prefix}{DIFFERENCE}{baseline}")
+        if its.over_folds
+        else None
+    )
+    return Finding(
+        split, system, baseline, gain, before, after, leaky, rival, to_rival,
+        None if p is None else p.value,
+        its.quantity.replace("accuracy", OTHER_QUANTITIES[quantity]) if prefix else "",
+    )  # fmt: skip
 
 
 def _summary(findings: list[Finding]) -> str:
@@ -153,13 +171,12 @@ def _rivalry(findings: list[Finding]) -> str:
     if not judged:
         return ""
     count, total, rival = Counter(f.rivalry for f in judged), len(judged), judged[0].rival
-    told = {
-        "more": f"better than {rival} ones",
-        "even": f"about as well as {rival} ones (the interval of the difference holds zero)",
-        "less": f"worse than {rival} ones",
-    }
+    told = {"more": f"better than {rival} ones", "less": f"worse than {rival} ones"}
+    whole = "" if total == 1 else " in both comparisons" if total == 2 else f" in all {total} comparisons"
+    if count["unclear"] == total:
+        return f"No difference to {rival} ones was shown{whole}: see how wide the intervals are."
     if len(count) == 1:
-        whole = "" if total == 1 else " in both comparisons" if total == 2 else f" in all {total} comparisons"
         return f"They do {told[judged[0].rivalry]}{whole}."
     parts = [f"{told[kind]} in {count[kind]}" for kind in told if count[kind]]
-    return f"They do {', '.join(parts[:-1])} and {parts[-1]} of {total} comparisons."
+    said = f"They do {' and '.join(parts)} of {total} comparisons"
+    return f"{said}; in {count['unclear']} no difference was shown." if count["unclear"] else f"{said}."

@@ -71,7 +71,7 @@ def draw_backgrounds(
 
     Raises:
         ValueError: an excluded label that is no class, no class left, too few clips of a class, or generated clips that
-            were made from others than training recordings.
+            were made from others than training recordings, or by a generator that was trained on another split.
     """
     rows = read_partition(partition, split)
     table = tables.read(clips, CLIPS, columns=["clip_id", "class_id", "label", "recording_id", "duration_s"])
@@ -94,6 +94,7 @@ def draw_backgrounds(
         }
         durations = {clip_id: row["duration_s"] for clip_id, row in known.items()}
     else:
+        _refuse_other_split(synthetic, split)
         pool = read_pool(synthetic, label_of, clips_in(rows, TRAIN))
         drawn = _draw_held_out(pool, classes, background, wanted)
         made = tables.read(list(synthetic), SYNTHETIC_CLIPS, columns=["clip_id", "duration_s"])
@@ -171,6 +172,20 @@ def loudest_stretch(samples: np.ndarray, length: int, sample_rate_hz: int) -> np
     starts = np.arange(0, len(samples) - length + 1, step)
     best = starts[np.argmax(energy[starts + length] - energy[starts])]
     return samples[best : best + length].copy()
+
+
+def _refuse_other_split(synthetic: Sequence[Path], split: str) -> None:
+    """
+    Raises:
+        ValueError: clips of a generator that learnt from another split, and so maybe from what is tested.
+    """
+    for path in synthetic:
+        theirs = tables.provenance(path).get("wildcards", {}).get("split", split)
+        if theirs != split:
+            raise ValueError(
+                f"{path}: made by a generator that learnt from the training part of {theirs}, which may hold "
+                f"recordings that {split} tests; delete the table so that it is made again"
+            )
 
 
 def _draw(

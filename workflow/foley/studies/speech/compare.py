@@ -25,6 +25,7 @@ from foley.studies.audio.compare_arms import (
     Split,
     System,
     closed_of,
+    difference_of,
     gains_over,
     pair_rows,
     reference_rows,
@@ -55,6 +56,7 @@ def compare_speech(
     background_split: str,
     draws: int,
     seed: int,
+    quantity: str = ACCURACY,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Scores of all arms, recognisers and conditions of a dataset (SCORES), the same with background and ratio as
@@ -65,7 +67,8 @@ def compare_speech(
     background, draw by draw. ``difference_to_<arm>`` and ``p_difference_to_<arm>`` of accuracy, ``uar_difference_…`` of
     UAR: all pairs of arms of a recogniser in a condition, Holm's adjustment over those pairs; the p over folds is that
     of the corrected resampled t-test. ``gain_over_none``: the same of accuracy and of each class's recall, in the
-    headline condition alone (:func:`headline`), so that one comparison answers the study's question.
+    headline condition alone (:func:`headline`), so that one comparison answers the study's question. Where another
+    ``quantity`` is to answer it, its gain stands beside, under its name: ``uar_gain_over_none``.
 
     Args:
         predictions: of every arm, recogniser and split; a file may hold several conditions.
@@ -73,6 +76,7 @@ def compare_speech(
         backgrounds: background -> its BACKGROUNDS.
         background_split: split of the background dataset.
         draws: of the bootstrap.
+        quantity: that the study's question is asked of: ``accuracy`` or ``uar``.
 
     Raises:
         ValueError: predictions of a split without a partition, for other clips than its test clips, of different
@@ -102,7 +106,11 @@ def compare_speech(
             found = run.measured
             if system.method != NONE and system.variant in headline(part.runs):
                 base = part.runs[System(NONE, system.variant)]
-                found = found | gains_over(found, base.measured, NONE)
+                gains = gains_over(found, base.measured, NONE)
+                if quantity != ACCURACY:
+                    its = difference_of(found[quantity, None], base.measured[quantity, None])
+                    gains = {(f"{quantity}_gain_over_{NONE}", None): its, **gains}
+                found = found | gains
             rows += rows_of(labels, found, run.seeds, QUANTITIES)
     for name in sorted({system.variant for part in single.values() for system in part.runs}):
         for quantity in (ACCURACY, UAR):

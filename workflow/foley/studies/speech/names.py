@@ -1,8 +1,9 @@
 """Arms and test conditions of the study ``speech``, and what tables call them.
 
 An arm is what training clips go through: nothing (``none``), recorded backgrounds (``real``), classic augmentation
-(``classic``), or the generated backgrounds of a source, by its id. A condition is what test clips go through: nothing
-(``clean``), or a background at one signal-to-noise ratio; ``mean`` is the mean over the ratios of a background.
+(``classic``, or ``classic-<name>`` of several), or the generated backgrounds of a source, by its id. A condition is
+what test clips go through: nothing (``clean``), or a background at one signal-to-noise ratio; ``mean`` is the mean
+over the ratios of a background.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ STUDY = "speech"
 NONE, REAL, CLASSIC = "none", "real", "classic"
 CLEAN, MEAN_RATIO = "clean", "mean"
 _VARIANT = re.compile(r"(?P<recogniser>[^/]+)/(?:clean|(?P<background>[^/]+)/(?:mean|(?P<snr>-?[\d.]+)dB))")
+
+
+def is_classic(arm: str) -> bool:
+    """Whether an arm is one of classic augmentation."""
+    return arm == CLASSIC or arm.startswith(f"{CLASSIC}-")
 
 
 @dataclass(frozen=True, order=True)

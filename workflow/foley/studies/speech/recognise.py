@@ -1,7 +1,7 @@
 """What trained recognisers say of test clips: clean, and with held-out backgrounds at exact signal-to-noise ratios.
 
-A test clip gets the same stretch of the same background at every ratio, and the same for every arm, recogniser and
-seed, so that all differences are paired.
+Of a recogniser, a test clip gets the same stretch of the same background at every ratio, for every arm and seed, so
+that all differences are paired. Recognisers that hear another rate or length get other stretches.
 """
 
 from __future__ import annotations

@@ -104,9 +104,11 @@ def read_speech_partition(path: Path, split: str) -> list[dict[str, Any]]:
 
 
 def clusters(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Test clip -> what is drawn as a whole by the bootstrap: its speaker, where ``FEWEST_SPEAKERS`` are tested and all
-    clips name theirs, else its recording."""
+    """Test clip -> what is drawn as a whole by the bootstrap: its speaker, where ``FEWEST_SPEAKERS`` are tested, else
+    its recording; also the recording of a clip that names no speaker."""
     tested = [row for row in rows if row["role"] == TEST]
-    speakers = {row[SPEAKER] for row in tested}
-    by_speaker = None not in speakers and len(speakers) >= FEWEST_SPEAKERS
-    return {row["clip_id"]: row[SPEAKER if by_speaker else "recording_id"] for row in tested}
+    by_speaker = len({row[SPEAKER] for row in tested} - {None}) >= FEWEST_SPEAKERS
+    return {
+        row["clip_id"]: row[SPEAKER] if by_speaker and row[SPEAKER] is not None else row["recording_id"]
+        for row in tested
+    }

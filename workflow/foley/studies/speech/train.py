@@ -18,7 +18,7 @@ from foley.studies.audio.arms import save_models
 from foley.studies.audio.splits import TRAIN, VALIDATION, classes_in
 from foley.studies.audio.training import options_of, real_clips, train_seeds
 from foley.studies.speech.backgrounds import read_recordings
-from foley.studies.speech.names import CLASSIC
+from foley.studies.speech.names import is_classic
 from foley.studies.speech.speakers import read_speech_partition
 from foley.tables.features import HISTORY
 
@@ -66,13 +66,13 @@ def train_speech(
         audio: clip-store shards of the dataset of speech.
         partition: SPEECH_PARTITION of ``split``.
         backgrounds, mixing: of an arm that mixes backgrounds into the training clips; both or neither.
-        augmentations: of the arm ``classic``.
+        augmentations: of an arm of classic augmentation.
         checkpoints: folder to continue an interrupted training from.
         facts: what the result depends on beside data, options and seeds.
 
     Raises:
-        ValueError: a speaker or a recording of speech or of a background on both sides, the arm ``classic`` without
-            augmentations, or a clip that is silent where a background is to be mixed in.
+        ValueError: a speaker or a recording of speech or of a background on both sides, an arm of classic augmentation
+            without any, one for another sample rate, or a clip that is silent where a background is to be mixed in.
     """
     import torch
 
@@ -81,14 +81,15 @@ def train_speech(
 
     torch.set_num_threads(threads)
     changes = augmentations if augmentations is not None else Augmentations()
-    if arm == CLASSIC and changes == Augmentations():
+    if is_classic(arm) and changes == Augmentations():
         raise ValueError(
-            f"arm `{CLASSIC}` has no augmentations, so it would repeat the arm without any; configure some, or leave "
+            f"arm `{arm}` has no augmentations, so it would repeat the arm without any; configure some, or leave "
             "the arm out"
         )
     rows = read_speech_partition(partition, split)
     class_ids = classes_in(rows)
     rate, window = classifier(options, len(class_ids), seeds[0]).hears()
+    _refuse_other_rate(changes, rate)
     heard: list[Any] = []
     if backgrounds is not None:
         names, recordings = read_recordings(backgrounds.table, TRAIN, backgrounds.audio, rate, progress)
@@ -98,6 +99,8 @@ def train_speech(
     clips = real_clips(TRAIN, audio, rows, rate, changes.reach(window), progress)
     assert clips is not None  # a partition without training clips is never written
     validation = real_clips(VALIDATION, audio, rows, rate, window, progress)
+    if validation is not None:
+        validation = fill_window(validation, window)
     log.info(
         "%s: %d clips to learn from, %d to validate on", arm, len(clips), len(validation) if validation else 0
     )
@@ -111,8 +114,25 @@ def train_speech(
         checkpoint.discard()
 
 
+def _refuse_other_rate(changes: Augmentations, sample_rate_hz: int) -> None:
+    """
+    Raises:
+        ValueError: an augmentation was set up for other clips than the recogniser hears.
+    """
+    for part in changes.waveform:
+        theirs = getattr(getattr(part, "options", None), "sample_rate_hz", sample_rate_hz)
+        if theirs != sample_rate_hz:
+            raise ValueError(
+                f"augmentation {type(part).__name__} is for {theirs} Hz, and the recogniser hears {sample_rate_hz} Hz: "
+                f"set its option `sample_rate_hz: {sample_rate_hz}`"
+            )
+
+
 def fill_window(clips: LabelledClips, samples: int) -> LabelledClips:
-    """The clips [N, T] with zeros behind them up to the window: a background goes on where a short clip has ended."""
+    """The clips [N, T] with zeros behind them up to the window: a background goes on where a short clip has ended.
+
+    Training, validation and test clips are filled alike, with a background or without one.
+    """
     from torch.nn import functional
 
     missing = samples - clips.waveforms.shape[1]
