@@ -9,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from audiomentations import AddBackgroundNoise
+from audiomentations import AddBackgroundNoise, ApplyImpulseResponse
 from measure import Table, interleaved, one_core, times
 
 from foley.augment.background import Background, BackgroundOptions
 from foley.augment.protocol import Draws
-from foley.augment.reverb import Reverb, ReverbOptions
+from foley.augment.reverb import Reverb, ReverbOptions, draw_room
 from foley.runtime.memory import keep_freed_memory
 
 TITLE = "Augmentation: backgrounds and rooms"
 RATE_HZ, CLIP_S, RECORDING_S, BATCH = 16_000, 1, 5, 128
 SNR_DB = (3.0, 30.0)
-PEER = "audiomentations.AddBackgroundNoise"
+NOISE_PEER, ROOM_PEER = "audiomentations.AddBackgroundNoise", "audiomentations.ApplyImpulseResponse"
+BOTH_PEERS = f"{ROOM_PEER}, then AddBackgroundNoise"
 
 
 def make_speech(clips: int) -> np.ndarray:
@@ -53,10 +54,6 @@ def run(quick: bool) -> list[Table]:
         Draws(0, [f"{batch}-{row}" for row in range(BATCH)], [0] * BATCH) for batch in range(len(batches))
     ]
     background = Background(BackgroundOptions(*SNR_DB), list(torch.from_numpy(recordings)), RATE_HZ)
-    rooms = {
-        "Reverb, stochastic": Reverb(ReverbOptions("stochastic", 1.0, RATE_HZ)),
-        "Reverb, image_source": Reverb(ReverbOptions("image_source", 1.0, RATE_HZ)),
-    }
     check_ratio(background, batches[0], draws[0])
 
     def batched(change: Callable[[torch.Tensor, Draws], torch.Tensor]) -> Callable[[], None]:
@@ -71,27 +68,45 @@ def run(quick: bool) -> list[Table]:
         for number, recording in enumerate(recordings):
             soundfile.write(folder / f"{number}.wav", recording, RATE_HZ, subtype="FLOAT")
 
-        change = AddBackgroundNoise(str(folder), min_snr_db=SNR_DB[0], max_snr_db=SNR_DB[1], p=1.0)
+        rooms = folder / "rooms"
+        rooms.mkdir()
+        simulated = ReverbOptions("image_source", 1.0, RATE_HZ)
+        for number in range(simulated.rooms):
+            response = draw_room(simulated, number).numpy()
+            soundfile.write(rooms / f"{number}.wav", response, RATE_HZ, subtype="FLOAT")
+        noise = AddBackgroundNoise(str(folder), min_snr_db=SNR_DB[0], max_snr_db=SNR_DB[1], p=1.0)
+        room = ApplyImpulseResponse(str(rooms), p=1.0, leave_length_unchanged=True)
+        recorded = Reverb(ReverbOptions("recorded", 1.0, RATE_HZ, path=str(rooms)))
 
-        def clip_by_clip() -> None:
-            for clip in speech:
-                change(clip, RATE_HZ)
+        def one_by_one(*changes: Callable[[np.ndarray, int], np.ndarray]) -> Callable[[], None]:
+            def all_clips() -> None:
+                for clip in speech:
+                    for change in changes:
+                        clip = change(clip, RATE_HZ)
+
+            return all_clips
 
         runs = {
             "Background": batched(background.change_waveforms),
-            PEER: clip_by_clip,
-            **{name: batched(room.change_waveforms) for name, room in rooms.items()},
-            "Reverb, stochastic, then Background": batched(
-                lambda batch, of: background.change_waveforms(
-                    rooms["Reverb, stochastic"].change_waveforms(batch, of), of
-                )
+            NOISE_PEER: one_by_one(noise),
+            "Reverb, recorded": batched(recorded.change_waveforms),
+            "Reverb, image_source": batched(Reverb(simulated).change_waveforms),
+            "Reverb, stochastic": batched(Reverb(ReverbOptions("stochastic", 1.0, RATE_HZ)).change_waveforms),
+            ROOM_PEER: one_by_one(room),
+            "Reverb, recorded, then Background": batched(
+                lambda batch, of: background.change_waveforms(recorded.change_waveforms(batch, of), of)
             ),
+            BOTH_PEERS: one_by_one(room, noise),
         }
         with one_core():
             found = interleaved(runs, repeats)
     hours = {name: clips * CLIP_S / 3600 / seconds for name, seconds in found.items()}
+    names = list(hours)
+    peers = (NOISE_PEER, ROOM_PEER, BOTH_PEERS)
+    # A row's peer is the next one below it, with the same responses and recordings.
+    peer_of = {name: next(n for n in names[names.index(name) :] if n in peers) for name in names}
     rows = [
-        (name, f"{value:.2f}", f"{3600 * value:,.0f}", times(value / hours[PEER]))
+        (name, f"{value:.2f}", f"{3600 * value:,.0f}", times(value / hours[peer_of[name]]))
         for name, value in hours.items()
     ]
     caption = (
@@ -99,5 +114,5 @@ def run(quick: bool) -> list[Table]:
         f"{SNR_DB[0]:g} to {SNR_DB[1]:g} dB; one core, batches of {BATCH} for Foley, clip by clip for "
         "audiomentations"
     )
-    columns = ("what", "hours of audio a second", "times real time", "the speed of audiomentations")
+    columns = ("what", "hours of audio a second", "times real time", "the speed of the peer below")
     return [Table(caption, columns, rows)]
