@@ -53,7 +53,7 @@ check: $(VENV)/installed-dev ## formatting, lint and types only
 	$(BIN)/mypy
 
 test: check ## check, then all tests; real audio is used when FOLEY_SHARED_DATA or ../shared/data is there
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 
 $(VENV)/installed-cluster: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sentence,prompts,prompted,dev,cluster]'

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from project import Project, copy_project, write_clips, write_odd_clips, write_words
-
-
-def made_once(
-    factory: pytest.TempPathFactory, name: str, config: str, make: Callable[[Path], Project]
-) -> Project:
-    """A project that ``make`` fills in a folder: the first of the processes that share out the tests does, for all."""
-    root = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    folder, done = root / name / "foley", root / f"{name}.done"
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            make(folder)
-            done.touch()
-    return Project(folder, config)
+from project import Project, copy_project, made_once, write_clips, write_odd_clips, write_words
 
 
 @pytest.fixture(scope="session")

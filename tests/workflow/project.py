@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import soundfile
 import yaml
 
@@ -154,6 +156,23 @@ def copy_project(folder: Path, config: str | Path) -> Project:
     source = CONFIG / config
     shutil.copy2(source, folder / source.name)
     return Project(folder, source.name)
+
+
+def made_once(
+    factory: pytest.TempPathFactory, name: str, config: str, make: Callable[[Path], Project]
+) -> Project:
+    """A project that ``make`` fills in a folder: the first of the processes that share out the tests does, for all."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, done = root / name / "foley", root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return Project(folder, config)
 
 
 def tone(seed: int, seconds: float = 0.6, rate: int = RATE) -> np.ndarray:

@@ -70,7 +70,9 @@ def publisher(trees: dict[str, Tree], tmp_path_factory: pytest.TempPathFactory) 
 
 def entry(tree: Tree, publisher: str) -> dict[str, Any]:
     """The config of a dataset: fetched where it can be, else from the folder that a user has fetched by hand."""
-    found: dict[str, Any] = {"shards": 2, "max_rejected": 0.5, "options": tree.options}
+    # Two shards of one that is fetched and of one that lies here, or of a kind of its own; for the others one will do.
+    shards = 2 if tree.kind in ("fsd50k", "iemocap", "huggingface") else 1
+    found: dict[str, Any] = {"shards": shards, "max_rejected": 0.5, "options": tree.options}
     if load(KINDS[tree.kind])().sources():  # type: ignore[attr-defined]
         return found | {"mirror": f"{publisher}/{tree.kind}", "downloads": tree.overrides}
     return found | {"path": str(tree.root)}
