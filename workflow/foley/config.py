@@ -701,7 +701,7 @@ class DiverseEmbeddings(Model):
             if name in self.representations:
                 raise ValueError(f"baselines.{name}: a representation has that id; choose another")
         for name in (*self.representations, *self.baselines, *self.sets):
-            if name in ("joint", "own_head", *REFERENCE_METHODS):
+            if name in ("joint", *REFERENCE_METHODS) or name.startswith("own_head"):
                 raise ValueError(f"`{name}`: the report computes rows of that name itself; choose another id")
         return self
 
