@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def write_study(
                         {
                             "clip_id": np.repeat(names, 2),
                             "window": pa.array([0, 1] * CLIPS, pa.int32()),
+                            "share": pa.array([1.0, 0.25] * CLIPS, pa.float64()),
                             "vector": tables.from_matrix(vectors),
                         }
                     )
@@ -399,9 +401,17 @@ def test_cka_and_agreement_are_of_test_clips(tmp_path: Path) -> None:
     found, said, embedded, _ = compare(tmp_path, multi_label=False)
     of = {(e.split, e.representation, e.seed): e.path for e in embedded}
     names = [f"fold1-{n:02d}" for n in range(CLIPS)]
-    table = tables.to_matrix(tables.read(of["fold1", "a", 1])["vector"])
+    table = tables.to_matrix(tables.read(of["fold1", "a", 1])["vector"]).reshape(CLIPS, 2, 4)
     np.testing.assert_allclose(
-        clip_embeddings(of["fold1", "a", 1], names), table.reshape(CLIPS, 2, 4).mean(1), rtol=1e-6
+        clip_embeddings(of["fold1", "a", 1], names), (4 * table[:, 0] + table[:, 1]) / 5, rtol=1e-5, atol=1e-7
+    )
+    # A file that says nothing of shares: every chunk counts whole.
+    columns = {name: what for name, what in CHUNK_EMBEDDINGS.columns.items() if name != "share"}
+    plain = replace(CHUNK_EMBEDDINGS, columns=columns, not_null=frozenset(columns)).with_vectors(vector=4)
+    old = tables.read(of["fold1", "a", 1]).drop_columns(["share"])
+    tables.write(tmp_path / "old.parquet", plain, old)
+    np.testing.assert_allclose(
+        clip_embeddings(tmp_path / "old.parquet", names), table.mean(1), rtol=1e-5, atol=1e-7
     )
     wanted = linear_cka(
         clip_embeddings(of["fold1", "a", 1], names), clip_embeddings(of["fold1", "b", 1], names)

@@ -28,9 +28,9 @@ from foley.runtime.seeds import derive
 from foley.studies.audio.splits import TEST, is_fold
 from foley.studies.diverse.heads import JOINT, TOGETHER
 from foley.studies.diverse.label_clips import LabelledClips, read_labelled
-from foley.studies.diverse.networks import Part, parameters_behind
+from foley.studies.diverse.networks import Part, parameters_behind, read_chunk_embeddings
 from foley.studies.zero_shot.score import Measured, resamples_of, score_row, summary_rows
-from foley.tables.diverse import CHUNK_EMBEDDINGS, CLIP_SCORES
+from foley.tables.diverse import CLIP_SCORES
 from foley.tables.scores import SCORES
 
 STUDY = "diverse_embeddings"
@@ -284,14 +284,15 @@ def _mean(parts: Sequence[_Found]) -> _Found:
 
 
 def clip_embeddings(path: Path, clip_ids: Sequence[str] | np.ndarray) -> np.ndarray:
-    """The mean embedding of each clip over its chunks [N, D] float64, in the order of ``clip_ids``."""
-    table = tables.read(path, CHUNK_EMBEDDINGS)
+    """The mean embedding of each clip over its chunks, by their real share [N, D] float64, in the order of
+    ``clip_ids``."""
+    table, shares = read_chunk_embeddings(path)
     names = np.array(table["clip_id"].to_pylist(), dtype=object).astype(str)
     vectors = tables.to_matrix(table["vector"]).astype(np.float64)
     unique, place = np.unique(names, return_inverse=True)
     sums = np.zeros((len(unique), vectors.shape[1]))
-    np.add.at(sums, place, vectors)
-    means = sums / np.bincount(place)[:, None]
+    np.add.at(sums, place, vectors * shares[:, None])
+    means = sums / np.bincount(place, shares)[:, None]
     return means[np.searchsorted(unique, np.asarray(clip_ids).astype(str))]
 
 

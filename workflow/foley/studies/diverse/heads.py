@@ -27,8 +27,8 @@ from foley.classifiers.subset_heads import SubsetHeads, SubsetHeadsOptions
 from foley.features.chunks import Chunks, align, read_chunks
 from foley.studies.audio.splits import TEST, TRAIN, VALIDATION
 from foley.studies.diverse.label_clips import parts_of, read_labelled, score_rows
-from foley.studies.diverse.networks import load_weights, measure_of, save_weights
-from foley.tables.diverse import CHUNK_EMBEDDINGS, CLIP_SCORES
+from foley.studies.diverse.networks import load_weights, measure_of, read_chunk_embeddings, save_weights
+from foley.tables.diverse import CLIP_SCORES
 from foley.tables.features import HISTORY
 from foley.training.checkpoint import Checkpoint
 from foley.training.loop import choose_device
@@ -39,21 +39,24 @@ TOGETHER = "+"  # between the representations of a subset, in its name
 JOINT = "joint"  # the system of all representations whose networks were trained together
 
 
-def read_embeddings(paths: Sequence[Path]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Embeddings of the same chunks: clip of each chunk [N], and vectors [N, D_i] of each file.
+def read_embeddings(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Embeddings of the same chunks: clip of each chunk [N], its real share [N], and vectors [N, D_i] of each file.
 
-    Chunks that a file lacks are left out of all.
+    Chunks that a file lacks are left out of all. The share is the least of all files: a rate of few frames rounds it
+    up.
     """
-    read = [tables.read(path, CHUNK_EMBEDDINGS) for path in paths]
+    read, its_shares = zip(*map(read_chunk_embeddings, paths), strict=True)
     keys = [list(zip(t["clip_id"].to_pylist(), t["window"].to_pylist(), strict=True)) for t in read]
     common = set(keys[0]).intersection(*map(set, keys[1:]))
     vectors = [
         tables.to_matrix(t["vector"])[[key in common for key in own]]
         for t, own in zip(read, keys, strict=True)
     ]
-    return np.array(
-        [clip_id for clip_id, window in keys[0] if (clip_id, window) in common], dtype=object
-    ), vectors
+    shares = [
+        own[[key in common for key in its_keys]] for own, its_keys in zip(its_shares, keys, strict=True)
+    ]
+    clip_ids = [clip_id for clip_id, window in keys[0] if (clip_id, window) in common]
+    return np.array(clip_ids, dtype=object), np.min(shares, axis=0), vectors
 
 
 def train_heads(
@@ -77,7 +80,7 @@ def train_heads(
     """
     torch.set_num_threads(threads)
     clips = read_labelled(labelled, multi_label)
-    clip_ids, vectors = read_embeddings(list(embeddings.values()))
+    clip_ids, shares, vectors = read_embeddings(list(embeddings.values()))
     parts = parts_of(clip_ids, clips)
     dims = {name: own.shape[1] for name, own in zip(embeddings, vectors, strict=True)}
     heads = SubsetHeads(options, dims, clips.targets, seed)
@@ -88,9 +91,10 @@ def train_heads(
         training=parts[TRAIN],
         validation=parts[VALIDATION],
         measure=measure_of(clips.targets),
+        shares=shares,
     )
     log.info("best epochs: %s", heads.model.best_epoch.tolist())
-    names, said = heads.clip_scores(x, clip_ids, parts[TEST])
+    names, said = heads.clip_scores(x, clip_ids, parts[TEST], shares)
     rows = [
         score_rows(TOGETHER.join(own), names, of_head)
         for own, of_head in zip(heads.subsets, said, strict=True)
@@ -168,7 +172,11 @@ def train_jointly(
     for branch, part, own in zip(branches, parts, network.branches, strict=True):
         if branch.weights is None:
             standardise(own, part, roles[TRAIN])  # type: ignore[arg-type]
-    examples = Examples(clip_ids, lambda rows: tuple(x for part in parts for x in part.take(rows, device)))
+    examples = Examples(
+        clip_ids,
+        lambda rows: tuple(x for part in parts for x in part.take(rows, device)),
+        np.min([part.shares for part in parts], axis=0),
+    )
     checkpoint = None
     if checkpoints is not None:
         labels = {c: list(its) for c, its in clips.targets.classes_of.items()}

@@ -256,10 +256,19 @@ def write_embeddings(
         {
             "clip_id": pa.array(chunks.clip_ids.tolist(), pa.string()),
             "window": pa.array(chunks.windows, pa.int32()),
+            "share": pa.array(chunks.shares, pa.float64()),
             "vector": tables.from_matrix(vectors),
         }
     )
     tables.write(path, CHUNK_EMBEDDINGS.with_vectors(vector=vectors.shape[1]), table, provenance)
+
+
+def read_chunk_embeddings(path: Path) -> tuple[pa.Table, np.ndarray]:
+    """What `write_embeddings` wrote, and the real share of each chunk [N]; all of it where the file does not say."""
+    table = tables.read(path)
+    if "share" not in table.column_names:
+        return tables.read(path, columns=["clip_id", "window", "vector"]), np.ones(len(table))
+    return table, table["share"].to_numpy()
 
 
 def save_weights(path: Path, network: torch.nn.Module) -> None:
