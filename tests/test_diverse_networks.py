@@ -191,7 +191,7 @@ def test_convolutions_average_over_what_is_real() -> None:
     valid = torch.arange(32) < lengths[:, None]
     with torch.no_grad():
         filled = x.masked_fill(~valid.unsqueeze(2), 0.0)
-        maps = network.body(filled.unsqueeze(1))
+        maps = network.body(filled.unsqueeze(1).contiguous(memory_format=torch.channels_last))
         assert maps.shape[2] == 2
         made = network.embed(x, valid)
         # Two cells of 16 frames: seventeen frames begin the second one.

@@ -14,9 +14,7 @@ with run_job(snakemake) as job:
     behind = {}
     for (network, (target, options)), file in zip(params.behind.items(), files.behind, strict=True):
         kind = load(target)
-        behind[network] = Part(
-            kind, parse_options(kind.Options, options, "diverse_embeddings"), Path(file)
-        )
+        behind[network] = Part(kind, parse_options(kind.Options, options, "diverse_embeddings"), Path(file))
     compare_representations(
         Path(snakemake.output[0]),
         dataset=snakemake.wildcards.dataset,

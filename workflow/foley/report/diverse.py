@@ -41,10 +41,10 @@ def diverse_embeddings(book: ScoreBook) -> Section | None:
         "a pretrained encoder has heard other data, so read the set without it beside; where the network trained here "
         "is another one (chunk_yamnet), the two differ by architecture, bandwidth and width as well. Parameters are "
         "all that was trained on these labels, also in the network behind a neuralogram that was trained here. "
-        "Brackets hold 95 % intervals over recordings, with the trainings as they are; ± is the deviation over seeds, which says what "
-        "other trainings would give. Where joint training begins with the trained networks (joint.start: trained), "
-        "they have had its epochs on top of their own, which no baseline and no single network has: part of what "
-        "joint is above them may be that.",
+        "Brackets hold 95 % intervals over recordings, with the trainings as they are; ± is the deviation over seeds, "
+        "which says what other trainings would give. Where joint training begins with the trained networks "
+        "(joint.start: trained), they have had its epochs on top of their own, which no baseline and no single network "
+        "has: part of what joint is above them may be that.",
         panels,
         folded=False,
     )
