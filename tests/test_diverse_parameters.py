@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_jointly(
         folder / "joint.parquet", folder / "history.parquet", folder / "joint.safetensors",
         branches=[Branch(DiverseTransformer, TINY, [folder / f"{read[name]}.parquet"]) for name in names],
-        labelled=labelled, training=TINY, multi_label=False, seed=0,
+        labelled=labelled, training=TINY, heads=SubsetHeadsOptions(), multi_label=False, seed=0,
     )  # fmt: skip
     said = [Said("fold1", "own_head", 0, folder / f"{name}.scores.parquet") for name in read]
     said += [Said("fold1", "both", 0, folder / f"{file}.parquet") for file in ("heads", "joint")]
@@ -92,6 +93,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         embedded=[], sets={"both": list(names)}, baselines=["wide", "wide_own"], draws=100, seed=0, behind=behind,
     )  # fmt: skip
     return folder
+
+
+def test_joint_training_begins_where_frozen_heads_end(folder: Path, tmp_path: Path) -> None:
+    heads, names = SubsetHeadsOptions(epochs=5), {"plain": "frames", "own": "own_frames"}
+    train_heads(
+        tmp_path / "heads.parquet", tmp_path / "history.parquet",
+        embeddings={name: folder / f"{name}.embeddings.parquet" for name in names},
+        scores=[folder / f"{name}.scores.parquet" for name in names], labelled=folder / "labelled.parquet",
+        options=heads, multi_label=False, seed=0,
+    )  # fmt: skip
+    for rate in (1e-12, 0.1):
+        train_jointly(
+            tmp_path / f"{rate}.parquet", tmp_path / "history.parquet", tmp_path / "joint.safetensors",
+            branches=[
+                Branch(DiverseTransformer, TINY, [folder / f"{file}.parquet"], folder / f"{name}.safetensors")
+                for name, file in names.items()
+            ],
+            labelled=folder / "labelled.parquet", training=replace(TINY, learning_rate=rate), heads=heads,
+            multi_label=False, seed=0,
+        )  # fmt: skip
+    frozen, still, moved = (
+        {(r["system"], r["clip_id"]): np.array(r["vector"]) for r in tables.read(tmp_path / name).to_pylist()}
+        for name in ("heads.parquet", "1e-12.parquet", "0.1.parquet")
+    )
+    for clip in ("clip6", "clip7", "clip8"):
+        np.testing.assert_allclose(still["joint", clip], frozen["plain+own", clip], atol=0.005)
+    assert any(np.abs(moved[key] - still[key]).max() > 0.02 for key in still)
 
 
 def test_parameters_are_those_in_the_files_of_weights(folder: Path) -> None:

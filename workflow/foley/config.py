@@ -663,7 +663,8 @@ class JointTraining(Model):
     """All networks of a set and their head, trained together."""
 
     start: Literal["trained", "scratch"] = Field(
-        "trained", description="begin with the weights of the single networks, or with new ones"
+        "trained",
+        description="begin with the weights of the single networks and a head that is trained on them, or with new ones",
     )
     options: dict[str, Any] = Field({}, description="how it is trained (epochs, learning_rate, …)")
 

@@ -223,6 +223,7 @@ rule train_jointly:
             len(frames_of(name, wc)) for name in P.diverse.study.sets[wc.combination]
         ],
         options=lambda wc: P.diverse.study.joint.options,
+        heads=lambda wc: P.diverse.study.heads,
         multi_label=lambda wc: P.diverse.is_multi_label(wc.dataset),
         code=lambda wc: code(
             "train_jointly",

@@ -175,6 +175,14 @@ class SubsetHeads:
         model.restore_best()
         return history
 
+    def linear(self, head: int) -> tuple[Tensor, Tensor]:
+        """Weights [classes, sum of dims] and bias [classes] of a head for embeddings as they come, not scaled."""
+        if self.scaling is None:
+            raise RuntimeError("fit() first")
+        own = (self.model.weight[head] * self.model.mask[head].unsqueeze(1)).detach()
+        weight = own.T / self.scaling.factor
+        return weight, self.model.bias[head].detach() - weight @ self.scaling.shift[0]
+
     def clip_scores(
         self, embeddings: Tensor, clip_ids: np.ndarray, rows: np.ndarray, shares: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,10 @@ from foley.classifiers.chunk_network import (
     ChunkNetwork,
     ChunkTraining,
     Examples,
+    Targets,
     clip_scores,
     initialise,
+    run_in_batches,
     standardise,
     train,
 )
@@ -141,8 +143,12 @@ class JointNetwork(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Frames and validity of each branch in turn -> class scores [B, classes]."""
+        return self.head(self.embed(*inputs))
+
+    def embed(self, *inputs: Tensor) -> Tensor:
+        """Frames and validity of each branch in turn -> their embeddings side by side [B, sum of dims]."""
         pairs = zip(self.branches, inputs[::2], inputs[1::2], strict=True)
-        return self.head(torch.cat([branch.embed(x, valid) for branch, x, valid in pairs], dim=1))  # type: ignore[operator]
+        return torch.cat([branch.embed(x, valid) for branch, x, valid in pairs], dim=1)  # type: ignore[operator]
 
 
 def train_jointly(
@@ -153,6 +159,7 @@ def train_jointly(
     branches: Sequence[Branch],
     labelled: Path,
     training: ChunkTraining,
+    heads: SubsetHeadsOptions,
     multi_label: bool,
     seed: int,
     threads: int = 1,
@@ -160,7 +167,16 @@ def train_jointly(
     facts: Any = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Train the networks of all representations and one head together, from their own weights or from scratch."""
+    """Train the networks of all representations and one head together, from their own weights or from scratch.
+
+    From their own weights the head begins as it is trained on the frozen networks (A. Kumar et al., "Fine-tuning can
+    distort pretrained features and underperform out-of-distribution", 2022): a new head would first undo what the
+    networks have learnt.
+
+    Args:
+        training: of all together.
+        heads: of the head before, where all networks begin with weights.
+    """
     torch.set_num_threads(threads)
     clips = read_labelled(labelled, multi_label)
     device = choose_device()
@@ -177,10 +193,12 @@ def train_jointly(
         lambda rows: tuple(x for part in parts for x in part.take(rows, device)),
         np.min([part.shares for part in parts], axis=0),
     )
+    if all(branch.weights is not None for branch in branches):
+        begin_with_fitted_head(network.to(device), examples, clips.targets, roles, heads, seed)
     checkpoint = None
     if checkpoints is not None:
         labels = {c: list(its) for c, its in clips.targets.classes_of.items()}
-        known = [facts, asdict(training), seed, labels, device.type]
+        known = [facts, asdict(training), asdict(heads), seed, labels, device.type]
         weights = [np.frombuffer(b.weights.read_bytes(), np.uint8) for b in branches if b.weights]
         checkpoint = Checkpoint(checkpoints, known, *(part.packed for part in parts), *weights)
     past = train(
@@ -194,6 +212,28 @@ def train_jointly(
     save_weights(model, network)
     if checkpoint is not None:
         checkpoint.discard()
+
+
+def begin_with_fitted_head(
+    network: JointNetwork,
+    examples: Examples,
+    targets: Targets,
+    roles: Mapping[str, np.ndarray],
+    options: SubsetHeadsOptions,
+    seed: int,
+) -> None:
+    """Give the head the weights that it gets on the networks as they are."""
+    network.eval()
+    x = torch.from_numpy(run_in_batches(network.embed, examples, np.arange(len(examples.clip_ids))))
+    one = SubsetHeads(options, {JOINT: x.shape[1]}, targets, seed)
+    one.fit(
+        x, examples.clip_ids, training=roles[TRAIN], validation=roles[VALIDATION], measure=measure_of(targets),
+        shares=examples.shares,
+    )  # fmt: skip
+    weight, bias = one.linear(0)
+    with torch.no_grad():
+        network.head.weight.copy_(weight)
+        network.head.bias.copy_(bias)
 
 
 def trainable(network: nn.Module) -> int:
