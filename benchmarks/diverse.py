@@ -209,8 +209,20 @@ def steps(repeats: int, preset: Path = PRESET) -> Table:
     for name, entry in study["representations"].items():
         schedules[name] = DiverseTransformerOptions(**shared | entry.get("options", {}))
         networks[name] = DiverseTransformer(*sizes[name], CLASSES, schedules[name])
+    for name, entry in study["representations"].items():
+        if "network" in entry:
+            own = f"{name}: the network behind it"
+            stored = size({"feature": entry["feature"]})
+            schedules[own], sizes[own] = ChunkYAMNetOptions(**entry["network"]["options"]), stored
+            networks[own] = ChunkYAMNet(*stored, CLASSES, schedules[own])
     largest = max(
-        sum(p.numel() for name in names for p in networks[name].parameters())
+        sum(
+            p.numel()
+            for name in names
+            for own in (name, f"{name}: the network behind it")
+            if own in networks
+            for p in networks[own].parameters()
+        )
         for names in study["sets"].values()
     )
     for name, entry in study["baselines"].items():
@@ -225,12 +237,6 @@ def steps(repeats: int, preset: Path = PRESET) -> Table:
                 largest, *sizes[name], CLASSES, schedules[read]
             )
             networks[name] = DiverseTransformer(*sizes[name], CLASSES, schedules[name])
-    for name, entry in study["representations"].items():
-        if "network" in entry:
-            own = f"{name}: the network behind it"
-            stored = size({"feature": entry["feature"]})
-            schedules[own], sizes[own] = ChunkYAMNetOptions(**entry["network"]["options"]), stored
-            networks[own] = ChunkYAMNet(*stored, CLASSES, schedules[own])
     joint = ChunkTraining(**study["joint"]["options"])
     learnt, looked = {}, {}
     for name, network in networks.items():

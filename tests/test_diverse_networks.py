@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from foley import tables
 from foley.classifiers import chunk_network
+from foley.classifiers.chunk_efficientat import ChunkEfficientAT, ChunkEfficientATOptions
 from foley.classifiers.chunk_network import (
     ChunkNetwork,
     ChunkTraining,
@@ -32,6 +33,7 @@ from foley.classifiers.chunk_yamnet import ChunkYAMNet, ChunkYAMNetOptions
 from foley.classifiers.diverse_transformer import DiverseTransformer, DiverseTransformerOptions
 from foley.classifiers.frame_probe import FrameProbe, FrameProbeOptions
 from foley.classifiers.subset_heads import SubsetHeads, SubsetHeadsOptions, subsets
+from foley.encoders.efficientat import MobileNet
 from foley.encoders.neuralogram import Neuralogram, NeuralogramOptions, frame_count, network_neuralogram
 from foley.features.chunks import Chunks, FrameFacts, read_chunks
 from foley.features.extract import chunk_rows
@@ -58,6 +60,7 @@ def networks() -> list[ChunkNetwork]:
         FrameProbe(6, 30, 3, FrameProbeOptions()),
         FrameProbe(6, 30, 3, FrameProbeOptions(hidden=7)),
         ChunkYAMNet(6, 30, 3, ChunkYAMNetOptions(dim=4, window_frames=32)),
+        ChunkEfficientAT(6, 30, 3, ChunkEfficientATOptions(width=0.1, window_frames=40)),
     ]
 
 
@@ -83,7 +86,7 @@ def targets(multi_label: bool = False, clips: int = 9) -> Targets:
     return Targets(classes_of, 3, multi_label)
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_padding_changes_no_score(number: int) -> None:
     network = networks()[number].eval()
     x, lengths = torch.randn(4, 20, 6), torch.tensor([20, 1, 13, 7])
@@ -99,7 +102,7 @@ def test_padding_changes_no_score(number: int) -> None:
     torch.testing.assert_close(longer, alone, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_order_and_company_of_chunks_change_no_score(number: int) -> None:
     network, chunks, said = networks()[number].eval(), make_chunks(), targets()
     rows = np.arange(len(chunks))
@@ -113,7 +116,7 @@ def test_order_and_company_of_chunks_change_no_score(number: int) -> None:
         np.testing.assert_allclose(alone[0], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_clips_score_is_the_mean_of_its_chunks() -> None:
+def test_a_clips_score_is_the_mean_of_its_real_frames() -> None:
     network, chunks = networks()[0].eval(), make_chunks()
     for said in (targets(), targets(multi_label=True)):
         _, scores = clip_scores(network, Examples.of(chunks, CPU), said, chunks.of_clips(["clip2"]))
@@ -121,7 +124,80 @@ def test_a_clips_score_is_the_mean_of_its_chunks() -> None:
         with torch.no_grad():
             each = network(x, valid)
         probabilities = each.sigmoid() if said.multi_label else each.softmax(1)
-        np.testing.assert_allclose(scores[0], probabilities.mean(0), rtol=1e-5)
+        # Two whole chunks, and one of 5 frames of 30.
+        wanted = (30 * probabilities[0] + 30 * probabilities[1] + 5 * probabilities[2]) / 65
+        np.testing.assert_allclose(scores[0], wanted, rtol=1e-5)
+
+
+def test_a_tail_counts_no_more_than_its_frames() -> None:
+    clips = 4000
+    clip_ids = np.repeat([f"clip{n:04d}" for n in range(clips)], 2).astype(object)
+    rows = np.arange(2 * clips)
+    # Of every other clip the second chunk is a hundredth.
+    tails = np.array([1.0, 1.0, 1.0, 0.01] * (clips // 2))
+    weighted, plain = (
+        np.concatenate(list(OneChunkPerClip(clip_ids, rows, 64, 5, shares).epoch(2)))
+        for shares in (tails, None)
+    )
+    assert [row // 2 for row in weighted] == [row // 2 for row in plain]
+    whole = plain // 2 % 2 == 0
+    # Clips of whole chunks are drawn from as ever.
+    assert np.array_equal(weighted[whole], plain[whole])
+    assert plain[~whole].tolist() != weighted[~whole].tolist()
+    assert (plain[~whole] % 2).mean() == pytest.approx(0.5, abs=0.05)
+    assert 2 <= (weighted[~whole] % 2).sum() <= 40  # 20 are expected of 2000
+    _, means = clip_means(clip_ids[:4], np.array([[0.0], [1.0], [0.0], [1.0]]), tails[:4])
+    np.testing.assert_allclose(means[:, 0], [0.5, 0.01 / 1.01], rtol=1e-6)
+
+
+def test_heads_draw_and_score_by_real_shares() -> None:
+    """A chunk of no share teaches nothing and says nothing."""
+    rng = np.random.default_rng(0)
+    said, clip_ids = targets(clips=12), np.repeat([f"clip{n}" for n in range(12)], 2).astype(object)
+    x = torch.from_numpy(rng.normal(size=(24, 4)).astype(np.float32))
+    shares = np.array([1.0, 1e-9] * 12)
+    options = SubsetHeadsOptions(epochs=4, batch_size=5, learning_rate=0.05)
+
+    def fit(
+        values: torch.Tensor, rows: np.ndarray, own: np.ndarray | None
+    ) -> tuple[np.ndarray, torch.Tensor]:
+        heads = SubsetHeads(options, {"a": 4}, said, 0)
+        heads.fit(
+            values,
+            clip_ids,
+            training=rows[rows < 16],
+            validation=rows[rows >= 16],
+            measure=ACCURACY,
+            shares=own,
+        )
+        return heads.clip_scores(values, clip_ids, rows, own)[1], heads.model.weight
+
+    every = np.arange(24)
+    # The scaling is that of all training chunks: tails with the values of their clip's first chunk change it not.
+    doubled = x[::2].repeat_interleave(2, dim=0)
+    wanted, weight = fit(doubled, every, None)
+    made, own = fit(doubled, every, shares)
+    np.testing.assert_allclose(made, wanted, rtol=1e-5)
+    torch.testing.assert_close(own, weight)
+    other, _ = fit(x, every, shares)
+    scores, _ = fit(x, every, None)
+    assert not np.allclose(other, scores, atol=1e-3)
+
+
+def test_convolutions_average_over_what_is_real() -> None:
+    """A whole chunk has the plain mean, whatever is in its batch; a short one's leaves out the rest."""
+    network = networks()[4].eval()
+    x, lengths = torch.randn(4, 32, 6), torch.tensor([32, 17, 16, 3])
+    valid = torch.arange(32) < lengths[:, None]
+    with torch.no_grad():
+        filled = x.masked_fill(~valid.unsqueeze(2), 0.0)
+        maps = network.body(filled.unsqueeze(1).contiguous(memory_format=torch.channels_last))
+        assert maps.shape[2] == 2
+        made = network.embed(x, valid)
+        # Two cells of 16 frames: seventeen frames begin the second one.
+        assert torch.equal(made[:2], network.neck(maps.mean(dim=(2, 3)))[:2])
+        torch.testing.assert_close(made[2:], network.neck(maps[:, :, 0].mean(dim=2))[2:])
+        assert not torch.allclose(made[3], network.neck(maps.mean(dim=(2, 3)))[3])
 
 
 def reference_layer(network: DiverseTransformer, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -313,7 +389,47 @@ class Mute(ChunkYAMNet):
         return 0 * super().pool(x, valid) + 7
 
 
-@pytest.mark.parametrize("kind", [ChunkYAMNet, Mute])
+def test_the_network_from_scratch_is_the_pretrained_one() -> None:
+    with torch.device("meta"):
+        published, ours = MobileNet(0.4), ChunkEfficientAT(128, 100, 5, ChunkEfficientATOptions(width=0.4))
+    assert {n: v.shape for n, v in ours.body.state_dict().items()} == {
+        n: v.shape for n, v in published.features.state_dict().items()
+    }
+    assert ours.head.in_features == ChunkEfficientATOptions(width=0.4).dim == published.dim == 384
+    # The same maps, averaged: mels lie where the encoder has them.
+    torch.manual_seed(0)
+    network = ChunkEfficientAT(128, 100, 5, ChunkEfficientATOptions(width=0.1)).eval()
+    x, whole = torch.randn(2, 96, 128), torch.ones(2, 96, dtype=torch.bool)
+    with torch.no_grad():
+        wanted = network.body(x.transpose(1, 2).unsqueeze(1)).mean((2, 3))
+        torch.testing.assert_close(network.embed(x, whole), wanted)
+        # Of 40 real frames two cells of 32 have begun, of three.
+        maps = network.body(x.transpose(1, 2).unsqueeze(1).masked_fill(torch.arange(96) >= 40, 0.0))
+        short = network.embed(x, whole & (torch.arange(96) < 40))
+        assert maps.shape[3] == 3
+        torch.testing.assert_close(short, maps[:, :, :, :2].mean((2, 3)))
+
+
+def test_the_network_from_scratch_learns() -> None:
+    chunks, said = make_chunks(clips=24, longest=40), targets(clips=24)
+    training = chunks.of_clips([f"clip{n}" for n in range(18)])
+    options = ChunkEfficientATOptions(
+        width=0.1, window_frames=32, epochs=12, batch_size=6, learning_rate=0.01, precision="float32"
+    )
+    initialise(0)
+    network = ChunkEfficientAT(6, 40, 3, options)
+    standardise(network, chunks, training)
+    before = [v.clone() for v in network.body.parameters()]
+    history = train(
+        network, options, Examples.of(chunks, CPU), said, training=training,
+        validation=chunks.of_clips([f"clip{n}" for n in range(18, 24)]), measure=ACCURACY, seed=0,
+    )  # fmt: skip
+    assert all(not torch.equal(a, b) for a, b in zip(before, network.body.parameters(), strict=True))
+    losses = [value for _, name, value in history.rows if name == "loss"]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("kind", [ChunkYAMNet, ChunkEfficientAT, Mute])
 def test_a_neuralogram_that_tells_nothing_is_refused(tmp_path: Path, kind: type[ChunkNetwork]) -> None:
     rng = np.random.default_rng(0)
     ids = [f"clip{n}" for n in range(9)]
@@ -330,7 +446,9 @@ def test_a_neuralogram_that_tells_nothing_is_refused(tmp_path: Path, kind: type[
         train_neuralogram(
             tmp_path / "out.parquet", tmp_path / "history.parquet", tmp_path / "network.safetensors",
             frames=[tmp_path / "frames.parquet"], labelled=tmp_path / "labelled.parquet", kind=kind,
-            options=ChunkYAMNetOptions(dim=4, window_frames=24, epochs=1),
+            options=ChunkEfficientATOptions(width=0.1, window_frames=32, epochs=1)
+            if kind is ChunkEfficientAT
+            else ChunkYAMNetOptions(dim=4, window_frames=24, epochs=1),
             neuralogram=NeuralogramOptions(frames_per_second=2), multi_label=False, seed=0,
         )  # fmt: skip
 
@@ -471,6 +589,8 @@ def test_embeddings_come_chunk_by_chunk() -> None:
         (lambda: DiverseTransformerOptions(heads=0), "heads must be at least 1"),
         (lambda: ChunkTraining(learning_rate=0), "learning_rate and gradient_clip must be positive"),
         (lambda: ChunkYAMNetOptions(window_frames=8), "window_frames at least 16"),
+        (lambda: ChunkEfficientATOptions(window_frames=24), "window_frames at least 32"),
+        (lambda: ChunkEfficientATOptions(width=0), "width must be positive"),
         (lambda: FrameProbeOptions(hidden=-1), "hidden must not be negative"),
         (lambda: SubsetHeadsOptions(epochs=0), "epochs and batch_size must be at least 1"),
         (lambda: NeuralogramOptions(window_s=0), "window_s must be positive"),

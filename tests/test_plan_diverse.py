@@ -54,6 +54,7 @@ def plan(tmp_path: Path, study: dict[str, Any]) -> DiversePlan:
         ({"baselines": {"pitch": {"representation": "pitch"}}}, "a representation has that id"),
         ({"representations": {"activations": {"feature": "peaks"}}}, "give either `feature` or `embedding`"),
         ({"sets": {"own_head": ["pitch"]}}, "the report computes rows of that name itself"),
+        ({"sets": {"own_head_pitch": ["pitch"]}}, "the report computes rows of that name itself"),
     ],
 )  # fmt: skip
 def test_a_wrong_config_is_refused_by_name(tmp_path: Path, study: dict[str, Any], message: str) -> None:
@@ -76,3 +77,4 @@ def test_splits_are_those_of_the_dataset(tmp_path: Path) -> None:
         "probe",
     ]
     assert made.read_by("end_to_end") == "waveform" and made.read_by("pitch") == "pitch"
+    assert made.behind(made.networks) == {"own_activations": "own_activations"}

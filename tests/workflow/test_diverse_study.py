@@ -16,6 +16,7 @@ import soundfile
 import torch
 import yaml
 from project import LABELS, REPOSITORY, Project, copy_project, parse_dry_run, run, tone, write_clips
+from safetensors.numpy import load_file
 
 from foley import tables
 from foley.classifiers.subset_heads import subsets
@@ -98,6 +99,9 @@ def test_every_subset_is_scored(diverse_run: Project, dataset: str) -> None:
             wanted = found[whole, variant, metric]["value"] - found[rest, variant, metric]["value"]
             assert gain["value"] == pytest.approx(wanted) and gain["low"] <= gain["value"] <= gain["high"]
             assert (whole, variant, f"above_{name}") in found
+            own = found[whole, variant, f"above_own_head_{name}"]["value"]
+            alone = found[name, "own_head", metric]["value"]
+            assert own == pytest.approx(found[whole, variant, metric]["value"] - alone)
         for baseline in ("end_to_end", "probe"):
             gain = found["joint", variant, f"above_{baseline}"]["value"]
             below = found[baseline, variant, metric]["value"]
@@ -116,7 +120,16 @@ def test_networks_are_compared_pair_by_pair(diverse_run: Project, dataset: str) 
                 cka = found[one, "own_head", f"cka_with_{other}"]["value"]
                 assert -1e-9 <= cka <= 1 + 1e-9
                 assert cka == pytest.approx(found[other, "own_head", f"cka_with_{one}"]["value"])
+                debiased = found[one, "own_head", f"debiased_cka_with_{other}"]
+                assert debiased["value"] <= 1 + 1e-9
+                assert debiased["low"] <= debiased["value"] <= debiased["high"]
     assert 0 <= found["pitch", "own_head", "agreement_with_end_to_end"]["value"] <= 1
+
+
+def trained_weight(name: str) -> bool:
+    """Whether a tensor of a file of weights is trained, and no statistic of the batches or frames seen."""
+    kept = ("running_mean", "running_var", "num_batches_tracked", "mean", "deviation")
+    return name.rpartition(".")[2] not in kept
 
 
 @pytest.mark.parametrize("dataset", METRIC)
@@ -125,6 +138,12 @@ def test_baselines_have_as_many_parameters_as_the_largest_set(diverse_run: Proje
     sizes = {(m, v): row["value"] for (m, v, q), row in found.items() if q == "parameters"}
     largest = max(sizes["+".join(names), variant] for variant, names in SETS.items())
     assert sizes["joint", "all"] == sizes["+".join(SETS["all"]), "all"]
+    for dataset_split in diverse_run.path(f"results/diverse/dataset={dataset}").glob("split=*"):
+        behind = load_file(dataset_split / "neuralogram=own_activations/seed=0/network.safetensors")
+        joint = load_file(dataset_split / "set=all/seed=0/joint.safetensors")
+        trained = [v.size for n, v in behind.items() if trained_weight(n) and not n.startswith("head.")]
+        trained += [v.size for n, v in joint.items() if trained_weight(n)]
+        assert sum(trained) == largest
     for baseline in ("end_to_end", "probe"):
         assert largest <= sizes[baseline, "own_head"] <= 1.5 * largest
     assert sizes["waveform", "own_head"] < largest

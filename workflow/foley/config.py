@@ -690,7 +690,8 @@ class JointTraining(Model):
     """All networks of a set and their head, trained together."""
 
     start: Literal["trained", "scratch"] = Field(
-        "trained", description="begin with the weights of the single networks, or with new ones"
+        "trained",
+        description="begin with the weights of the single networks and a head that is trained on them, or with new ones",
     )
     options: dict[str, Any] = Field({}, description="how it is trained (epochs, learning_rate, …)")
 
@@ -728,7 +729,7 @@ class DiverseEmbeddings(Model):
             if name in self.representations:
                 raise ValueError(f"baselines.{name}: a representation has that id; choose another")
         for name in (*self.representations, *self.baselines, *self.sets):
-            if name in ("joint", "own_head", *REFERENCE_METHODS):
+            if name in ("joint", *REFERENCE_METHODS) or name.startswith("own_head"):
                 raise ValueError(f"`{name}`: the report computes rows of that name itself; choose another id")
         return self
 

@@ -124,6 +124,7 @@ rule train_network:
         frames=lambda wc: frames_of(P.diverse.read_by(wc.network), wc),
         # One file of each says how large its network is.
         matched=lambda wc: [frames_of(name, wc)[0] for name in matched(wc)],
+        behind=lambda wc: behind_files(sized(wc), wc.dataset),
         labelled=f"{DIVERSE_SPLIT}/labelled.parquet",
     output:
         embeddings=f"{NETWORK}/embeddings.parquet",
@@ -146,9 +147,12 @@ rule train_network:
         network=lambda wc: network_setup(wc.network),
         matched=lambda wc: {name: network_setup(name) for name in matched(wc)},
         sets=lambda wc: P.diverse.matched(wc.network),
+        behind=lambda wc: behind(sized(wc)),
         multi_label=lambda wc: P.diverse.is_multi_label(wc.dataset),
         code=lambda wc: code(
-            "train_network", *map(P.diverse.target, [wc.network, *matched(wc)])
+            "train_network",
+            *map(P.diverse.target, [wc.network, *matched(wc)]),
+            *(target for target, _ in behind(sized(wc)).values()),
         ),
     script:
         "../scripts/train_network.py"
@@ -219,6 +223,7 @@ rule train_jointly:
             len(frames_of(name, wc)) for name in P.diverse.study.sets[wc.combination]
         ],
         options=lambda wc: P.diverse.study.joint.options,
+        heads=lambda wc: P.diverse.study.heads,
         multi_label=lambda wc: P.diverse.is_multi_label(wc.dataset),
         code=lambda wc: code(
             "train_jointly",
@@ -238,6 +243,8 @@ rule compare_representations:
             dataset=wc.dataset,
             split=P.diverse.splits(wc.dataset),
         ),
+        # They say how large the networks behind neuralograms are.
+        behind=lambda wc: behind_files(P.diverse.networks, wc.dataset),
     output:
         f"{DIVERSE}/diverse.parquet",
     log:
@@ -257,6 +264,10 @@ rule compare_representations:
         baselines=lambda wc: P.diverse.baselines,
         draws=lambda wc: P.diverse.study.bootstrap,
         seed=lambda wc: P.diverse.study.seed,
-        code=code("compare_representations"),
+        behind=lambda wc: behind(P.diverse.networks),
+        code=lambda wc: code(
+            "compare_representations",
+            *(target for target, _ in behind(P.diverse.networks).values()),
+        ),
     script:
         "../scripts/compare_representations.py"

@@ -36,6 +36,35 @@ def matched(wildcards):
     return list(dict.fromkeys(name for names in sets for name in names))
 
 
+def behind(networks):
+    """Of these networks those whose frames a network trained here has made, and what a script needs to build that."""
+    return {
+        network: [
+            P.diverse.neuralogram_target(name),
+            P.diverse.neuralogram_options(name),
+        ]
+        for network, name in P.diverse.behind(networks).items()
+    }
+
+
+def behind_files(networks, dataset):
+    """A file of what each network behind a neuralogram reads: it says how large that network is."""
+    return [
+        f"{FEATURES}/shard={{shard}}.parquet".format(
+            dataset=dataset,
+            feature=P.diverse.representation(name).feature,
+            shard=P.data.shards(dataset)[0],
+        )
+        for name in P.diverse.behind(networks).values()
+    ]
+
+
+def sized(wildcards):
+    """Networks whose sizes a baseline must know: its own and those that it must match."""
+    others = matched(wildcards)
+    return [wildcards.network, *others] if others else []
+
+
 def set_files(file):
     """A file of the network of each representation of a set."""
     return lambda wildcards: [

@@ -5,9 +5,16 @@ from pathlib import Path
 from foley.runtime.job import run_job
 
 with run_job(snakemake) as job:
+    from foley.options import parse_options
+    from foley.runtime.code import load
     from foley.studies.diverse.compare import Embedded, Said, compare_representations
+    from foley.studies.diverse.networks import Part
 
     params, files = snakemake.params, snakemake.input
+    behind = {}
+    for (network, (target, options)), file in zip(params.behind.items(), files.behind, strict=True):
+        kind = load(target)
+        behind[network] = Part(kind, parse_options(kind.Options, options, "diverse_embeddings"), Path(file))
     compare_representations(
         Path(snakemake.output[0]),
         dataset=snakemake.wildcards.dataset,
@@ -21,5 +28,6 @@ with run_job(snakemake) as job:
         baselines=list(params.baselines),
         draws=params.draws,
         seed=params.seed,
+        behind=behind,
         provenance=job.provenance,
     )

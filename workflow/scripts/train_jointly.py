@@ -7,6 +7,7 @@ from foley.runtime.job import run_job
 with run_job(snakemake) as job:
     from itertools import accumulate, pairwise
 
+    from foley.classifiers.subset_heads import SubsetHeads
     from foley.options import parse_options
     from foley.runtime.code import load
     from foley.studies.diverse.heads import Branch, Joint, train_jointly
@@ -26,6 +27,7 @@ with run_job(snakemake) as job:
         branches=branches,
         labelled=Path(snakemake.input.labelled),
         training=parse_options(Joint.Options, params.options, "diverse_embeddings.joint.options"),
+        heads=parse_options(SubsetHeads.Options, params.heads, "diverse_embeddings.heads"),
         multi_label=params.multi_label,
         seed=int(snakemake.wildcards.seed),
         threads=snakemake.threads,

@@ -15,8 +15,10 @@ with run_job(snakemake) as job:
         kind = load(setup[0])
         return kind, parse_options(kind.Options, setup[1], where)
 
+    made_by = zip(params.behind.items(), snakemake.input.behind, strict=True)
+    behind = {name: Part(*network(setup), Path(file)) for (name, setup), file in made_by}
     files = zip(params.matched.items(), snakemake.input.matched, strict=True)
-    parts = {name: Part(*network(setup), Path(file)) for (name, setup), file in files}
+    parts = {name: Part(*network(setup), Path(file), behind.get(name)) for (name, setup), file in files}
     kind, options = network(params.network)
     train_network(
         Path(output.embeddings),
@@ -31,6 +33,7 @@ with run_job(snakemake) as job:
         system=snakemake.wildcards.network,
         seed=int(snakemake.wildcards.seed),
         match=[[parts[name] for name in names] for names in params.sets],
+        behind=behind.get(snakemake.wildcards.network),
         threads=snakemake.threads,
         checkpoints=Path(snakemake.config["cache"]).expanduser(),
         facts=job.provenance,

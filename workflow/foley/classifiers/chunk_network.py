@@ -2,7 +2,8 @@
 
 Training draws one chunk of each clip in an epoch, so that a clip of 30 s counts no more than one of 1 s. A clip's
 score is the mean over all its chunks of what the network says of each (arXiv 2309.08751): class probabilities of a
-softmax where a clip has one label, of a sigmoid for each class where it has several.
+softmax where a clip has one label, of a sigmoid for each class where it has several. In both a chunk counts by its
+share of real frames, so that the last hundredth of a second counts no more than any other.
 """
 
 from __future__ import annotations
@@ -138,20 +139,35 @@ Take = Callable[[np.ndarray], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Examples:
-    """Chunks of clips by number: ``clip_ids`` [N] of each, and ``take`` for what a network sees of some of them."""
+    """Chunks of clips by number: ``clip_ids`` [N] of each, ``take`` for what a network sees of some of them, and
+    ``shares`` [N], how much of each is real, from 0 to 1; all of it when left out."""
 
     clip_ids: np.ndarray
     take: Take
+    shares: np.ndarray | None = None
 
     @classmethod
     def of(cls, chunks: Chunks, device: torch.device) -> Examples:
-        return cls(chunks.clip_ids, lambda rows: chunks.take(rows, device))
+        return cls(chunks.clip_ids, lambda rows: chunks.take(rows, device), chunks.shares)
 
 
 class OneChunkPerClip:
-    """Batches of chunk numbers: an epoch has one chunk of each clip, drawn anew."""
+    """Batches of chunk numbers: an epoch has one chunk of each clip, drawn anew, the likelier the more of it is real.
 
-    def __init__(self, clip_ids: np.ndarray, rows: np.ndarray, batch_size: int, seed: int) -> None:
+    Args:
+        clip_ids: [N] clip of each chunk.
+        rows: numbers of the chunks that are drawn from.
+        shares: [N] real share of each; chunks of a clip that are all alike are equally likely.
+    """
+
+    def __init__(
+        self,
+        clip_ids: np.ndarray,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        shares: np.ndarray | None = None,
+    ) -> None:
         of_clip: dict[str, list[int]] = {}
         for row in rows.tolist():
             of_clip.setdefault(clip_ids[row], []).append(row)
@@ -160,6 +176,11 @@ class OneChunkPerClip:
         self.counts = np.array([len(part) for part in parts])
         self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
         self.seed = seed
+        own = np.ones(len(self.flat)) if shares is None else shares[self.flat].astype(np.float64)
+        self.ends = np.cumsum(own)
+        self.totals = np.add.reduceat(own, self.starts) if len(own) else own
+        first = np.repeat(own[self.starts], self.counts)
+        self.uneven = np.bincount(np.repeat(np.arange(len(self.counts)), self.counts), own != first) > 0
 
         # A single last clip joins the batch before it: batch norm has no variance over one.
         full, rest = divmod(len(self.counts), batch_size)
@@ -171,7 +192,12 @@ class OneChunkPerClip:
     def epoch(self, number: int) -> Iterator[np.ndarray]:
         streams = SeedStreams([self.seed], "chunks", number)
         order = streams.permutations(len(self.counts))[0].numpy()
-        drawn = (streams.uniform(len(self.counts))[0].double().numpy() * self.counts).astype(np.int64)
+        uniform = streams.uniform(len(self.counts))[0].double().numpy()
+        drawn = (uniform * self.counts).astype(np.int64)
+        if self.uneven.any():
+            before = np.concatenate([[0.0], self.ends])[self.starts]
+            place = np.searchsorted(self.ends, before + uniform * self.totals, side="right")
+            drawn = np.where(self.uneven, np.maximum(place - self.starts, 0), drawn)
         rows = self.flat[self.starts + np.minimum(drawn, self.counts - 1)][order]
         for begin, end in itertools.pairwise(self.edges):
             yield rows[begin:end]
@@ -205,7 +231,7 @@ def train(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=o.learning_rate, weight_decay=o.weight_decay, fused=True
     )
-    draws = OneChunkPerClip(examples.clip_ids, training, o.batch_size, seed)
+    draws = OneChunkPerClip(examples.clip_ids, training, o.batch_size, seed, examples.shares)
     steps = len(draws) * o.epochs
     scheduler = (
         torch.optim.lr_scheduler.OneCycleLR(optimiser, o.learning_rate, total_steps=steps, pct_start=0.1)
@@ -287,19 +313,24 @@ def clip_scores(
     """Clips of the chunks ``rows``, sorted [C], and the mean probabilities over each one's chunks [C, classes]."""
     network.eval()
     said = run_in_batches(lambda *x: targets.probabilities(network(*x).float()), examples, rows)
-    return clip_means(examples.clip_ids[rows], said)
+    shares = None if examples.shares is None else examples.shares[rows]
+    return clip_means(examples.clip_ids[rows], said, shares)
 
 
-def clip_means(clip_ids: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def clip_means(
+    clip_ids: np.ndarray, values: np.ndarray, shares: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Values of chunks [N, ...] -> sorted clip ids [C] and the mean over each clip's chunks [C, ...].
 
-    Sums are in float64 and in the order of the values, so that a clip's score does not depend on that order beyond the
-    last bits of a float64.
+    A chunk counts by its real share [N]; all alike when left out. Sums are in float64 and in the order of the values,
+    so that a clip's score does not depend on that order beyond the last bits of a float64.
     """
     names, place = np.unique(clip_ids.astype(str), return_inverse=True)
     sums = np.zeros((len(names), *values.shape[1:]))
-    np.add.at(sums, place, values.astype(np.float64))
-    counts = np.bincount(place, minlength=len(names)).reshape(-1, *[1] * (values.ndim - 1))
+    weights = np.ones(len(values)) if shares is None else np.asarray(shares, dtype=np.float64)
+    each = weights.reshape(-1, *[1] * (values.ndim - 1))
+    np.add.at(sums, place, values.astype(np.float64) * each)
+    counts = np.bincount(place, weights, minlength=len(names)).reshape(-1, *[1] * (values.ndim - 1))
     return names.astype(object), (sums / counts).astype(np.float32)
 
 
@@ -307,6 +338,36 @@ def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
     """Mean of [B, T, D] over the frames that are real [B, T]."""
     weights = valid.to(x.dtype).unsqueeze(2)
     return (x * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def mean_of_real_cells(maps: Tensor, valid: Tensor, stride: int) -> Tensor:
+    """Mean over time and frequency of a convolutional network's maps [B, C, T, F] -> [B, C].
+
+    Args:
+        valid: [B, frames] which frames are real, the first ones of each chunk.
+        stride: frames to a cell of T. Cells that begin behind the last real frame are left out; where there is none,
+            the mean is the plain one, to the last bit.
+    """
+    cells = -(-valid.sum(dim=1) // stride)
+    whole, full = maps.mean(dim=(2, 3)), cells >= maps.shape[2]
+    if bool(full.all()):
+        return whole
+    real = (torch.arange(maps.shape[2], device=maps.device) < cells[:, None]).to(maps.dtype)
+    part = (maps.mean(dim=3) * real[:, None]).sum(dim=2) / real.sum(dim=1, keepdim=True)
+    return torch.where(full[:, None], whole, part)
+
+
+def settle(norms: Sequence[nn.BatchNorm1d | nn.BatchNorm2d], momentum: float) -> None:
+    """Let running statistics be the mean over the first steps, and from then on the running average.
+
+    With the running average alone they are the initial ones for a long while, and next to nothing of a chunk is left
+    behind a dozen layers.
+    """
+    # A buffer, so that a training that goes on from a checkpoint knows it.
+    seen = norms[0].num_batches_tracked
+    steps = 0 if seen is None else int(seen)
+    for norm in norms:
+        norm.momentum = max(momentum, 1 / (steps + 1))
 
 
 def count_parameters(

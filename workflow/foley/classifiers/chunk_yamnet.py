@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foley.classifiers.chunk_network import ChunkNetwork, ChunkTraining
+from foley.classifiers.chunk_network import ChunkNetwork, ChunkTraining, mean_of_real_cells, settle
 from foley.encoders.yamnet import YAMNet, YAMNetOptions
 
 # PyTorch's: the share of a new batch in the running statistics.
 _MOMENTUM = 0.1
+# Frames to a cell of the last maps.
+_STRIDE = 16
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class ChunkYAMNetOptions(ChunkTraining):
 
 
 class ChunkYAMNet(ChunkNetwork):
-    """Log-mel frames [B, T, mels], cut or filled to the window -> activations [B, dim] -> class scores [B, classes]."""
+    """Log-mel frames [B, T, mels], cut or filled to the window -> activations [B, dim] -> class scores [B, classes].
+
+    What fills it is the training clips' mean; the maps are averaged over the share that is real.
+    """
 
     Options = ChunkYAMNetOptions
 
@@ -56,17 +61,9 @@ class ChunkYAMNet(ChunkNetwork):
 
     def pool(self, x: Tensor, valid: Tensor) -> Tensor:
         if self.training:
-            self._settle()
+            settle(self.norms, _MOMENTUM)
         # Always as long as the window, so that what else is in the batch changes nothing.
         window = self.options.window_frames
         x = functional.pad(x[:, :window], (0, 0, 0, max(0, window - x.shape[1])))
         maps = self.body(x.unsqueeze(1).contiguous(memory_format=torch.channels_last))
-        return self.neck(maps.mean(dim=(2, 3)))
-
-    def _settle(self) -> None:
-        """Let running statistics be the mean over the first steps, and from then on the running average."""
-        # A buffer, so that a training that goes on from a checkpoint knows it.
-        seen = self.norms[0].num_batches_tracked
-        steps = 0 if seen is None else int(seen)
-        for norm in self.norms:
-            norm.momentum = max(_MOMENTUM, 1 / (steps + 1))
+        return self.neck(mean_of_real_cells(maps, valid[:, :window], _STRIDE))

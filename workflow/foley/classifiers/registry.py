@@ -31,5 +31,6 @@ FRAME_KINDS = {
 }
 # Those whose activations over time are a representation themselves.
 NEURALOGRAM_KINDS = {
+    "chunk_efficientat": "foley.classifiers.chunk_efficientat:ChunkEfficientAT",
     "chunk_yamnet": "foley.classifiers.chunk_yamnet:ChunkYAMNet",
 }

@@ -126,13 +126,18 @@ class SubsetHeads:
         training: np.ndarray,
         validation: np.ndarray,
         measure: Measure,
+        shares: np.ndarray | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> History:
-        """Train on chunks' embeddings [N, sum of dims]; each head keeps its best epoch by the validation clips."""
+        """Train on chunks' embeddings [N, sum of dims]; each head keeps its best epoch by the validation clips.
+
+        Args:
+            shares: [N] how much of each chunk is real: chunks are drawn, and count, by it.
+        """
         o, targets, model = self.options, self.targets, self.model
         self.scaling = Scaling.of("standardise", embeddings[training].to(self.device))
         x = self.scaling.apply(embeddings.to(self.device))
-        draws = OneChunkPerClip(clip_ids, training, o.batch_size, self.seed)
+        draws = OneChunkPerClip(clip_ids, training, o.batch_size, self.seed, shares)
 
         def loss(rows: np.ndarray) -> Tensor:
             scores = model(x[rows])
@@ -148,7 +153,7 @@ class SubsetHeads:
             return summed / (len(rows) * targets.classes)
 
         def validate() -> dict[str, float]:
-            names, said = self._clip_scores(x, clip_ids, validation)
+            names, said = self._clip_scores(x, clip_ids, validation, shares)
             wanted = targets.rows(names).numpy()
             values = np.array([measure.of(wanted, of_head) for of_head in said])
             model.keep_best(values)
@@ -170,18 +175,26 @@ class SubsetHeads:
         model.restore_best()
         return history
 
+    def linear(self, head: int) -> tuple[Tensor, Tensor]:
+        """Weights [classes, sum of dims] and bias [classes] of a head for embeddings as they come, not scaled."""
+        if self.scaling is None:
+            raise RuntimeError("fit() first")
+        own = (self.model.weight[head] * self.model.mask[head].unsqueeze(1)).detach()
+        weight = own.T / self.scaling.factor
+        return weight, self.model.bias[head].detach() - weight @ self.scaling.shift[0]
+
     def clip_scores(
-        self, embeddings: Tensor, clip_ids: np.ndarray, rows: np.ndarray
+        self, embeddings: Tensor, clip_ids: np.ndarray, rows: np.ndarray, shares: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Clips of the chunks ``rows``, sorted, and each head's mean probabilities over a clip's chunks
         [heads, clips, classes]."""
         if self.scaling is None:
             raise RuntimeError("fit() first")
-        return self._clip_scores(self.scaling.apply(embeddings.to(self.device)), clip_ids, rows)
+        return self._clip_scores(self.scaling.apply(embeddings.to(self.device)), clip_ids, rows, shares)
 
     @torch.no_grad()
     def _clip_scores(
-        self, x: Tensor, clip_ids: np.ndarray, rows: np.ndarray
+        self, x: Tensor, clip_ids: np.ndarray, rows: np.ndarray, shares: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         names = np.unique(clip_ids[rows].astype(str))
         totals = np.zeros((len(names), len(self.subsets), self.targets.classes))
@@ -190,6 +203,7 @@ class SubsetHeads:
         for begin in range(0, len(rows), _BATCH):
             part = slice(begin, begin + _BATCH)
             said = self.targets.probabilities(self.model(x[rows[part]])).double().cpu().numpy()
-            np.add.at(totals, place[part], said)
-            np.add.at(counts, place[part], 1)
+            weights = np.ones(len(said)) if shares is None else shares[rows[part]]
+            np.add.at(totals, place[part], said * weights[:, None, None])
+            np.add.at(counts, place[part], weights)
         return names.astype(object), (totals / counts[:, None, None]).transpose(1, 0, 2).astype(np.float32)

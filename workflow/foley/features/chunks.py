@@ -45,6 +45,11 @@ class Chunks:
     def __len__(self) -> int:
         return len(self.clip_ids)
 
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of each chunk that is real [N]: 1 but for the last one of a clip."""
+        return self.frames / self.facts.chunk_frames
+
     def take(self, rows: Tensor | np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Some chunks: frames [B, T, dim] float32 and which of them are real [B, T]; T is the longest chunk's."""
         chosen = np.asarray(rows)

@@ -2,7 +2,7 @@
 
 The study `diverse_embeddings` (arXiv 2309.08751) sees a clip as one-second chunks. Frame k of a clip is centred at
 k x hop and reads past the edges of its chunk, but never past the clip, whose outside counts as silence. The last chunk
-of a clip holds fewer frames; how many is stored with it, so that no model reads padding.
+of a clip holds fewer frames; how many is stored with it, so that models can leave padding out.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,11 @@ class DiversePlan:
         network = self.representation(representation).network
         assert network is not None
         return network.options
+
+    def behind(self, networks: Sequence[str]) -> dict[str, str]:
+        """Network -> the representation that it reads, of those whose frames a network trained here has made."""
+        read = {network: self.read_by(network) for network in networks}
+        return {network: name for network, name in read.items() if self.representation(name).network}
 
     # Networks: one of each representation, and the baselines
 

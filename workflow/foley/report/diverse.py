@@ -8,13 +8,16 @@ from foley.report.study_words import DIVERSE
 from foley.report.values import Cell, Row, ValueTable, crosses_zero, interval_text, percent, points, where
 
 OWN_HEAD, JOINT, TOGETHER = "own_head", "joint", "+"
-ABOVE, CONTRIBUTION, CKA, AGREEMENT, PARAMETERS = (
+ABOVE, CONTRIBUTION, CKA, DEBIASED_CKA, AGREEMENT, PARAMETERS = (
     "above_",
     "contribution",
     "cka_with_",
+    "debiased_cka_with_",
     "agreement_with_",
     "parameters",
 )
+SEED_STD = "_seed_std"
+OWN = f"{OWN_HEAD}_"  # before a representation: its network as it was trained
 # Metric of a study's clips, with one label or several, as a table calls it.
 _METRICS = {"accuracy": "accuracy, %", "map": "mAP, %"}
 
@@ -35,8 +38,13 @@ def diverse_embeddings(book: ScoreBook) -> Section | None:
         "Diverse embeddings",
         "Each representation has a transformer of its own; linear heads join the frozen embeddings of every subset; "
         "in the row joint all networks and the head were trained together. A set is named by its neuralogram: one of "
-        "a pretrained encoder has heard other data, so read the set without it beside. Baselines have as many trained "
-        "parameters as the largest set. Brackets hold 95 % intervals over recordings; ± is the deviation over seeds.",
+        "a pretrained encoder has heard other data, so read the set without it beside; where the network trained here "
+        "is another one (chunk_yamnet), the two differ by architecture, bandwidth and width as well. Parameters are "
+        "all that was trained on these labels, also in the network behind a neuralogram that was trained here. "
+        "Brackets hold 95 % intervals over recordings, with the trainings as they are; ± is the deviation over seeds, "
+        "which says what other trainings would give. Where joint training begins with the trained networks "
+        "(joint.start: trained), they have had its epochs on top of their own, which no baseline and no single network "
+        "has: part of what joint is above them may be that.",
         panels,
         folded=False,
     )
@@ -48,7 +56,7 @@ class _Panels:
         splits = book.splits(DIVERSE, dataset)
         # The mean over folds where there is one, else every split apart.
         self.splits = [MEAN] if MEAN in splits else splits
-        self.first = next(split for split in splits if split != MEAN)
+        self.measured = [split for split in splits if split != MEAN]
         systems = book.systems(DIVERSE, dataset, [metric])
         self.own = [s.method for s in systems if s.variant == OWN_HEAD]
         self.sets = [v for v in dict.fromkeys(s.variant for s in systems) if v not in (OWN_HEAD, "")]
@@ -62,8 +70,11 @@ class _Panels:
         ]
         alike = [
             self.matrix(
-                CKA, "Linear CKA of embeddings of test clips (1: one is the other turned and scaled)"
+                DEBIASED_CKA,
+                "Linear CKA of embeddings of test clips, debiased (1: one is the other turned and scaled; about 0: "
+                "unrelated)",
             ),
+            self.matrix(CKA, "The same without correction, which is too high with few clips"),
             self.matrix(AGREEMENT, "Test clips that two networks call the same, %", share=True),
         ]
         sentences = tuple(
@@ -78,28 +89,47 @@ class _Panels:
     # The claim
 
     def claim(self, variant: str, split: str) -> str:
-        """Whether all representations together beat each single one, and baselines of equal size."""
+        """Whether all representations together beat each single one, and baselines."""
         whole = self.whole(variant)
         reached = self.get(split, System(whole, variant), self.metric)
         if reached is None:
             return ""
         parts = [f"all together reach {percent(reached.value)} % {interval_text(reached, percent)}".rstrip()]
-        above = [self.get(split, System(whole, variant), ABOVE + name) for name in whole.split(TOGETHER)]
-        known = [score for score in above if score is not None]
+        # A single representation at its better: a head on its frozen embeddings, or the network as it was trained.
+        singles = [
+            [
+                score
+                for other in (name, OWN + name)
+                if (score := self.get(split, System(whole, variant), ABOVE + other)) is not None
+            ]
+            for name in whole.split(TOGETHER)
+        ]
+        known = [both for both in singles if both]
         if known:
-            higher = sum(score.value > 0 for score in known)
-            sure = sum(score.value > 0 and not crosses_zero(score) for score in known)
+            higher = sum(all(score.value > 0 for score in both) for both in known)
+            sure = sum(all(score.value > 0 and not crosses_zero(score) for score in both) for both in known)
             parts.append(
-                f"above {higher} of {len(known)} single representations, {sure} of them with an interval above zero"
+                f"above {higher} of {len(known)} single representations, each at the better of a frozen head and its "
+                f"network as trained, {sure} of them with an interval above zero"
             )
         for baseline in self.baselines:
             gain = self.get(split, System(whole, variant), ABOVE + baseline)
             if gain is not None:
                 noise = ", which is noise" if crosses_zero(gain) else ""
+                size = self.size(System(baseline, OWN_HEAD), System(whole, variant))
                 parts.append(
-                    f"{points(gain.value)} points {interval_text(gain, points)} against {baseline} of equal size{noise}"
+                    f"{points(gain.value)} points {interval_text(gain, points)} against {baseline}{size}{noise}"
                 )
         return "; ".join(parts) + "."
+
+    def size(self, baseline: System, whole: System) -> str:
+        """How large a baseline is beside a set, as a sentence goes on."""
+        its, own = self.count_of(baseline), self.count_of(whole)
+        if its is None or own is None:
+            return ""
+        if its >= own:
+            return " of equal size or more"
+        return f", which is smaller ({self.parameters(baseline)} against {self.parameters(whole)} parameters)"
 
     # Tables
 
@@ -159,10 +189,10 @@ class _Panels:
         return ValueTable(title, ("representation",), columns, tuple(rows))
 
     def gains(self) -> ValueTable | None:
-        metrics = [m for m in self.book.metrics(DIVERSE, self.dataset) if m.startswith(ABOVE)]
+        metrics = self.above()
         rows = [
             Row(
-                (system.method.replace(TOGETHER, " + "), metric.removeprefix(ABOVE)),
+                (system.method.replace(TOGETHER, " + "), _against(metric.removeprefix(ABOVE))),
                 tuple(self.cell(split, system, metric, signed=True) for split in self.splits),
                 f"set {system.variant}",
             )
@@ -172,7 +202,7 @@ class _Panels:
         ]
         if not rows:
             return None
-        title = "All together against single representations and against baselines of equal size, in points"
+        title = "All together against single representations and against baselines, in points"
         return ValueTable(title, ("system", "against"), self.columns(), tuple(rows))
 
     def matrix(self, prefix: str, title: str, share: bool = False) -> ValueTable | None:
@@ -193,6 +223,8 @@ class _Panels:
             )
             return Cell(score, share=share, decimals=None if share else 2)
 
+        if not any(cell(one, other).score for one in names for other in names if one != other):
+            return None
         rows = tuple(Row((one,), tuple(cell(one, other) for other in names)) for one in names)
         return ValueTable(
             f"{title}, {where(split, self.count)}", ("",), tuple((name, "") for name in names), rows
@@ -214,7 +246,16 @@ class _Panels:
         """The subset that has all representations of a set."""
         systems = self.book.systems(DIVERSE, self.dataset, [self.metric])
         names = [s.method for s in systems if s.variant == variant and s.method != JOINT]
-        return max(names, key=lambda name: name.count(TOGETHER))
+        # Of a set of one representation the name has nothing to tell it from a baseline by, which is above nothing.
+        compared = {
+            s.method for s in self.book.systems(DIVERSE, self.dataset, self.above()) if s.variant == variant
+        }
+        return max(names, key=lambda name: (name in compared, name.count(TOGETHER)))
+
+    def above(self) -> list[str]:
+        """Metrics that are differences to a single representation or to a baseline."""
+        found = self.book.metrics(DIVERSE, self.dataset)
+        return [m for m in found if m.startswith(ABOVE) and not m.endswith(SEED_STD)]
 
     def columns(self) -> tuple[tuple[str, str], ...]:
         return tuple((where(split, self.count) or split, "") for split in self.splits)
@@ -223,9 +264,19 @@ class _Panels:
         return self.book.get(DIVERSE, self.dataset, split, system, metric)
 
     def cell(self, split: str, system: System, metric: str, *, signed: bool = False) -> Cell:
-        std = None if signed else self.get(split, system, f"{metric}_seed_std")
+        std = self.get(split, system, metric + SEED_STD)
         return Cell(self.get(split, system, metric), std.value if std else None, signed=signed)
 
     def parameters(self, system: System) -> str:
-        score = self.get(self.first, system, PARAMETERS)
-        return "" if score is None else f"{score.value:,.0f}".replace(",", " ")
+        count = self.count_of(system)
+        return "" if count is None else f"{count:,.0f}".replace(",", " ")
+
+    def count_of(self, system: System) -> float | None:
+        """Parameters of a system, in the first split that has it."""
+        found = (self.get(split, system, PARAMETERS) for split in self.measured)
+        return next((score.value for score in found if score is not None), None)
+
+
+def _against(other: str) -> str:
+    """What a difference is to, in words."""
+    return f"{other.removeprefix(OWN)}, as trained" if other.startswith(OWN) else other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from foley.tables import INT32, TEXT, VECTOR, TableKind
+from foley.tables import FLOAT64, INT32, TEXT, VECTOR, TableKind
 
 LABELLED_CLIPS = TableKind(
     "labelled_clips",
@@ -25,10 +25,14 @@ CHUNK_EMBEDDINGS = TableKind(
     {
         "clip_id": (TEXT, "id of the clip"),
         "window": (INT32, "number of the chunk in the clip, from 0"),
+        "share": (
+            FLOAT64,
+            "share of the chunk that is real, by which it counts; without the column, all of it",
+        ),
         "vector": (VECTOR, "embedding"),
     },
     ("clip_id", "window"),
-    frozenset({"clip_id", "window", "vector"}),
+    frozenset({"clip_id", "window", "share", "vector"}),
 )
 
 CLIP_SCORES = TableKind(

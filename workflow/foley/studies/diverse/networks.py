@@ -56,36 +56,40 @@ def measure_of(targets: Targets) -> Measure:
 
 @dataclass(frozen=True)
 class Part:
-    """One of the networks whose parameters another must match: its kind and options, and a file of its frames."""
+    """One of the networks whose parameters another must match: its kind and options, and a file of its frames.
+
+    behind: the network that made those frames, if it was trained on the study's labels as well.
+    """
 
     kind: type[ChunkNetwork]
     options: ChunkTraining
     frames: Path
+    behind: Part | None = None
 
 
 def combined_parameters(parts: Sequence[Part], classes: int) -> int:
-    """Parameters of several networks without their own heads, and a linear head on all of them side by side."""
+    """Parameters of several networks without their own heads, of what is trained behind them, and of a linear head on
+    all of them side by side."""
     total = widths = 0
     for part in parts:
-        facts = frame_facts(part.frames)
-        head = _Head.of(part, facts.dim, facts.chunk_frames, classes)
-        total += head.network - head.parameters
-        widths += head.width
+        width, own = _without_head(part, classes)
+        total += own + parameters_behind(part.behind, classes)
+        widths += width
     return total + (widths + 1) * classes
 
 
-@dataclass(frozen=True)
-class _Head:
-    width: int
-    parameters: int
-    network: int
+def parameters_behind(part: Part | None, classes: int) -> int:
+    """Parameters, without its own head, of a network trained here whose activations are another's frames."""
+    return 0 if part is None else _without_head(part, classes)[1] + parameters_behind(part.behind, classes)
 
-    @classmethod
-    def of(cls, part: Part, inputs: int, frames: int, classes: int) -> _Head:
-        with torch.device("meta"):
-            network = part.kind(inputs, frames, classes, part.options)  # type: ignore[call-arg, arg-type]
-        own = sum(p.numel() for p in network.head.parameters())
-        return cls(network.head.in_features, own, sum(p.numel() for p in network.parameters()))
+
+def _without_head(part: Part, classes: int) -> tuple[int, int]:
+    """Width of a network's embedding, and its parameters but for those of its head; nothing is stored for it."""
+    facts = frame_facts(part.frames)
+    with torch.device("meta"):
+        network = part.kind(facts.dim, facts.chunk_frames, classes, part.options)  # type: ignore[call-arg, arg-type]
+    own = sum(p.numel() for p in network.head.parameters())
+    return network.head.in_features, sum(p.numel() for p in network.parameters()) - own
 
 
 def train_network(
@@ -102,6 +106,7 @@ def train_network(
     system: str,
     seed: int,
     match: Sequence[Sequence[Part]] = (),
+    behind: Part | None = None,
     threads: int = 1,
     checkpoints: Path | None = None,
     facts: Any = None,
@@ -114,6 +119,7 @@ def train_network(
         system: its name in CLIP_SCORES.
         match: sets of networks; this one gets the smallest options at which it has as many parameters as the
             largest set with its head.
+        behind: the network trained here that made its frames, if there is one; its parameters count as well.
         facts: what the result depends on beside the data, for resuming.
     """
     torch.set_num_threads(threads)
@@ -121,10 +127,11 @@ def train_network(
     chunks = read_chunks(frames, clips.clip_ids.tolist())
     classes, inputs, longest = clips.targets.classes, chunks.facts.dim, chunks.facts.chunk_frames
     if match:
-        least = max(combined_parameters(parts, classes) for parts in match)
+        whole = max(combined_parameters(parts, classes) for parts in match)
+        least = whole - parameters_behind(behind, classes)
         options = kind.with_parameters(least, inputs, longest, classes, options)  # type: ignore[attr-defined]
         log.info(
-            "%s: options %s, to have the %d parameters of the combination", system, asdict(options), least
+            "%s: options %s, to have the %d parameters of the combination", system, asdict(options), whole
         )
     network, past = _fit(kind, options, chunks, clips, seed, system, checkpoints, facts)
     count = sum(p.numel() for p in network.parameters())
@@ -249,10 +256,19 @@ def write_embeddings(
         {
             "clip_id": pa.array(chunks.clip_ids.tolist(), pa.string()),
             "window": pa.array(chunks.windows, pa.int32()),
+            "share": pa.array(chunks.shares, pa.float64()),
             "vector": tables.from_matrix(vectors),
         }
     )
     tables.write(path, CHUNK_EMBEDDINGS.with_vectors(vector=vectors.shape[1]), table, provenance)
+
+
+def read_chunk_embeddings(path: Path) -> tuple[pa.Table, np.ndarray]:
+    """What `write_embeddings` wrote, and the real share of each chunk [N]; all of it where the file does not say."""
+    table = tables.read(path)
+    if "share" not in table.column_names:
+        return tables.read(path, columns=["clip_id", "window", "vector"]), np.ones(len(table))
+    return table, table["share"].to_numpy()
 
 
 def save_weights(path: Path, network: torch.nn.Module) -> None:
