@@ -26,13 +26,13 @@ from foley.options import ConfigError, parse_options
 from foley.prompts.answers import Captions, Verdicts, read_answer
 from foley.prompts.ask import Limits
 from foley.prompts.budget import Budget, BudgetSpent
-from foley.prompts.clients.gemini_wire import asked_wait_s
-from foley.prompts.clients.protocol import Answer, ClientError
+from foley.prompts.clients.gemini_wire import asked_wait_s, read_response
+from foley.prompts.clients.protocol import Answer, ClientError, Unavailable
 from foley.prompts.llm import LLMPrompts
 from foley.prompts.protocol import ClassBrief, Setting, Written
 from foley.prompts.templates import read_instructions, read_templates
 from foley.tables.classes import CLASSES
-from foley.tables.prompts import LLM_REQUESTS, PROMPTS, REJECTED_PROMPTS
+from foley.tables.prompts import LLM_REQUESTS, PROMPTS
 from gemini_stub import KEY, Asked, GeminiStub, Reply, captions, good_answer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -79,6 +79,12 @@ def statuses(written: Written) -> list[tuple[str, str]]:
 
 def say(*texts: str) -> str:
     return json.dumps({"captions": list(texts)})
+
+
+def odd(content: str, usage: str = '{"promptTokenCount": 100, "totalTokenCount": 150}') -> Reply:
+    """A whole response whose parts are not what they should be."""
+    body = f'{{"candidates": [{{"content": {content}, "finishReason": "STOP"}}], "usageMetadata": {usage}}}'
+    return Reply(body=body.encode())
 
 
 # --- the protocol ---
@@ -375,6 +381,16 @@ def test_the_longer_of_two_waits_counts() -> None:
         (Reply("", finish="SAFETY"), "blocked"),
         (Reply(block_reason="PROHIBITED_CONTENT"), "blocked"),
         (Reply(body=b"{}"), "blocked"),
+        (odd('{"parts": [{"text": "\\ud83d barks"}]}'), "invalid"),
+        (odd('{"parts": null}'), "invalid"),
+        (odd("null"), "invalid"),
+        (odd('{"parts": [{"text": 5}]}'), "invalid"),
+        (odd('"text"'), "invalid"),
+        (odd('{"parts": [{"text": "a dog"}]}', usage='{"promptTokenCount": null}'), "invalid"),
+        (odd('{"parts": [{"text": "a dog"}]}', usage='{"promptTokenCount": "many"}'), "invalid"),
+        (Reply(body=b'{"candidates": 5, "modelVersion": "\xff"}'), "invalid"),
+        (Reply(body=b'{"candidates": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"), "invalid"),
+        (Reply(body=b'{"usageMetadata": {"promptTokenCount": ' + b"9" * 5_000 + b"}}"), "invalid"),
     ],
     ids=[
         "max_tokens",
@@ -388,6 +404,16 @@ def test_the_longer_of_two_waits_counts() -> None:
         "safety",
         "prompt",
         "nothing",
+        "surrogate",
+        "no_parts",
+        "no_content",
+        "number_for_text",
+        "text_for_content",
+        "no_count",
+        "odd_count",
+        "no_utf8",
+        "deep_body",
+        "huge_count",
     ],
 )
 def test_an_unusable_answer_is_recorded_and_asked_for_again(
@@ -499,6 +525,22 @@ def test_answers_are_held_to_their_form() -> None:
     assert Verdicts.schema_sent()["properties"]["verdicts"]["items"]["required"] == [
         "number", "describes_sound", "right_sense", "reason",
     ]  # fmt: skip
+
+
+def test_a_response_of_another_form_keeps_what_can_be_read() -> None:
+    body = odd('{"parts": [{"text": "a \\ud83d\\ude00 dog \\ud83d"}, null]}').body
+    assert body is not None
+    answer = read_response(body.decode(), "m", "")
+    assert answer.text == "a \N{GRINNING FACE} dog \N{REPLACEMENT CHARACTER}" and answer.finish == "STOP"
+    assert (answer.input_tokens, answer.output_tokens, answer.raw) == (100, 50, body.decode())
+    body = odd('"text"').body
+    assert body is not None
+    answer = read_response(body.decode(), "m", "")
+    assert (answer.text, answer.finish) == ("", "UNREADABLE")
+    assert (answer.input_tokens, answer.output_tokens) == (100, 50)  # it was paid for
+    for broken in ("", "null", "[]", '"text"', '{"candidates": [', "{}}", "<html>"):
+        with pytest.raises(Unavailable):
+            read_response(broken, "m", "")
 
 
 # --- the budget ---
@@ -688,5 +730,5 @@ def test_the_key_is_nowhere(
     for name in ("prompts", "requests", "rejected"):  # other limits, the same tables
         one, two = ((tmp_path / run / f"{name}.parquet").read_bytes() for run in ("done", "again"))
         assert one == two
-    rejected = tables.read(tmp_path / "done" / "rejected.parquet", REJECTED_PROMPTS).to_pylist()
-    assert rejected == [] or all("[key]" in row["text"] for row in rejected)
+    made = tables.read(tmp_path / "done" / "prompts.parquet", PROMPTS).to_pylist()
+    assert [row["text"] for row in made if "barks" in row["text"]] == ["a dog barks [key] loudly"] * 2

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from foley.download.http import Patience, is_offline
 from foley.prompts.budget import Budget
 from foley.prompts.cache import AnswerCache, Stored, request_hash
-from foley.prompts.clients.protocol import Answer, Client, ClientError, Request, Unavailable
+from foley.prompts.clients.protocol import UNREADABLE, Answer, Client, ClientError, Request, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -191,9 +191,11 @@ def readable(request: Request) -> str:
 
 
 def status_of(answer: Answer) -> tuple[str, str | None]:
-    """Whether a model has answered: ok, cut_off or blocked, with the reason."""
+    """Whether a model has answered: ok, cut_off, blocked or invalid, with the reason."""
     if answer.finish == "STOP":
         return "ok", None
     if answer.finish == "MAX_TOKENS":
         return "cut_off", "the answer was longer than max_output_tokens"
+    if answer.finish == UNREADABLE:
+        return "invalid", "the response is whole, but has not the service's form"
     return "blocked", answer.finish

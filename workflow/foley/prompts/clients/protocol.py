@@ -12,6 +12,8 @@ from typing import Any, Protocol
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 # More of an answer is cut off where it arrives.
 LONGEST_ANSWER = 1_000_000
+# How an answer finished that came whole, but not in the service's form.
+UNREADABLE = "UNREADABLE"
 _LONGEST_MESSAGE = 300
 
 
@@ -40,7 +42,8 @@ class Answer:
     """What a model said.
 
     model: version that answered, in its own words.
-    finish: STOP where it had finished, MAX_TOKENS where it was cut off; else why there is no answer.
+    finish: STOP where it had finished, MAX_TOKENS where it was cut off, UNREADABLE where the response is of another
+        form than the service's; else why there is no answer.
     output_tokens: of the answer and of the thinking before it.
     raw: the whole response as JSON.
     """
