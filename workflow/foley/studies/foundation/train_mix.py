@@ -47,7 +47,7 @@ class MixClips:
     rows: the split's partition (AUDIO_PARTITION).
     synthetic: tables of the source's clips (SYNTHETIC_CLIPS).
     choice: clips by class (CLASS_CHOICE), for the filters `precision` and `active`.
-    prompted: CLAP's ranks of the source's clips (PROMPTED), for the filter `clap`.
+    prompted: how near CLAP finds the source's clips to their prompts (PROMPTED), for the filter `clap`.
     drop_fraction: part of a class's clips that `clap` drops.
     """
 
@@ -89,21 +89,21 @@ def nearest_to_prompt(
 ) -> list[str]:
     """Of each class's clips those that CLAP finds nearest to its prompt, as the part ``1 - drop_fraction``; ordered.
 
-    By the rank of the class's prompt among those of all classes; of equal ranks the first id stays. One clip of each
-    class stays at least.
+    By the cosine of a clip and its class's prompt (the CLAP score). Its rank among the prompts of all classes would not
+    do: a good generator's clips are nearly all first. One clip of a class stays at least; of equal ones the first id.
 
     Raises:
         ValueError: a clip that CLAP was not asked about.
     """
-    table = tables.read(list(prompted), PROMPTED, columns=["clip_id", "rank"])
-    rank = dict(zip(table["clip_id"].to_pylist(), table["rank"].to_pylist(), strict=True))
-    unknown = sorted(set(clip_ids) - rank.keys())
+    table = tables.read(list(prompted), PROMPTED, columns=["clip_id", "similarity"])
+    near = dict(zip(table["clip_id"].to_pylist(), table["similarity"].to_pylist(), strict=True))
+    unknown = sorted(clip_id for clip_id in set(clip_ids) if near.get(clip_id) is None)
     if unknown:
         raise ValueError(
             f"CLAP was not asked about clip `{unknown[0]}`; delete its table so that it is made again"
         )
     of_class: dict[int, list[str]] = {}
-    for clip_id in sorted(clip_ids, key=lambda clip_id: (rank[clip_id], clip_id)):
+    for clip_id in sorted(clip_ids, key=lambda clip_id: (-near[clip_id], clip_id)):
         of_class.setdefault(class_of[clip_id], []).append(clip_id)
     kept = [ids[: kept_of(len(ids), drop_fraction)] for ids in of_class.values()]
     return sorted(clip_id for ids in kept for clip_id in ids)
