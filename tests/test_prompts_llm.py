@@ -26,6 +26,7 @@ from foley.options import ConfigError, parse_options
 from foley.prompts.answers import Captions, Verdicts, read_answer
 from foley.prompts.ask import Limits
 from foley.prompts.budget import Budget, BudgetSpent
+from foley.prompts.cache import AnswerCache
 from foley.prompts.clients.gemini_wire import asked_wait_s, read_response
 from foley.prompts.clients.protocol import Answer, ClientError, Unavailable
 from foley.prompts.llm import LLMPrompts
@@ -357,7 +358,19 @@ def test_retry_after_is_honoured(client: str, stub: GeminiStub, tmp_path: Path) 
         writer(stub, tmp_path, client=client).write([RAIN])
 
 
+def test_all_threads_wait_when_the_service_asks_one_to(stub: GeminiStub, tmp_path: Path) -> None:
+    briefs = [ClassBrief(number, f"class{number}") for number in range(12)]
+    stub.troubles = [Reply(status=429, headers={"Retry-After": "1"})]
+    stub.answer = lambda asked: replace(good_answer(asked), delay_s=0.05)
+    writer(stub, tmp_path, critic=False, limits=replace(QUICK, concurrency=4)).write(briefs)
+    assert len(stub.requests) == 13
+    # What was under way when the answer came could not wait; nothing else went out.
+    early = [at for at in stub.at if at - stub.at[0] < 1.0]
+    assert 1 <= len(early) <= 4, early
+
+
 def test_the_longer_of_two_waits_counts() -> None:
+    assert asked_wait_s("²", None) is None
     assert asked_wait_s("3", [{"retryDelay": "7.5s"}]) == 7.5
     assert asked_wait_s("9", {"error": {"details": [{"retryDelay": "7s"}]}}) == 9
     assert asked_wait_s(None, {"retryDelay": "soon"}) is None
@@ -573,6 +586,58 @@ def test_a_budget_of_tokens_is_never_exceeded(stub: GeminiStub, tmp_path: Path) 
     with pytest.raises(BudgetSpent, match=r"max_tokens is 9,000"):
         writer(stub, tmp_path, limits=limits, max_output_tokens=1_000).write(briefs)
     assert 3 <= len(stub.requests) <= 9
+
+
+def test_failures_of_earlier_runs_count(stub: GeminiStub, tmp_path: Path) -> None:
+    stub.answer = lambda asked: Reply(status=503)
+    limits = replace(QUICK, max_requests=5, attempts=3)
+    for sent, error in ((3, ClientError), (5, BudgetSpent), (5, BudgetSpent)):
+        with pytest.raises(error):
+            writer(stub, tmp_path, critic=False, limits=limits).write([DOG])
+        assert len(stub.requests) == sent
+    stub.answer = good_answer
+    more = writer(stub, tmp_path, critic=False, limits=replace(limits, max_requests=6))
+    (exchange,) = more.write([DOG]).exchanges
+    # Refused requests took no tokens.
+    assert (exchange.attempts, exchange.lost_tokens) == (6, 0)
+    assert (more.asker.budget.requests, more.asker.budget.tokens) == (6, 150)
+    again = writer(stub, tmp_path, critic=False, limits=QUICK)
+    assert again.write([DOG]).exchanges == [exchange]
+    assert (again.asker.budget.requests, again.asker.budget.tokens) == (6, 150)
+    assert not list((tmp_path / "cache").rglob("*.tries"))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_tokens_of_an_answer_that_was_lost_count(client: str, stub: GeminiStub, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"client": client, "critic": False, "max_output_tokens": 1_000}
+    limits = replace(QUICK, timeout_s=0.3, attempts=2, max_tokens=3_000)
+    stub.answer = lambda asked: replace(good_answer(asked), delay_s=0.6)
+    with pytest.raises(ClientError, match="did not answer in time, 2 times"):
+        writer(stub, tmp_path, limits=limits, **given).write([DOG])
+    # Two of some 1,300 tokens each may have been paid for: a third no longer fits, in this run or in another.
+    with pytest.raises(BudgetSpent, match=r"2 requests and 2,\d{3} tokens are spent"):
+        writer(stub, tmp_path, limits=limits, **given).write([DOG])
+    assert len(stub.requests) == 2
+    stub.answer = good_answer
+    more = writer(stub, tmp_path, limits=replace(limits, timeout_s=10, max_tokens=9_000), **given)
+    (exchange,) = more.write([DOG]).exchanges
+    assert exchange.attempts == 3 and exchange.lost_tokens > 2_000
+    assert more.asker.budget.tokens == exchange.lost_tokens + 150
+
+
+def test_a_request_that_died_with_its_process_counts(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path)
+    assert cache.failed("ab") == (0, 0)
+    cache.note_sent("ab", 900)
+    cache.note_failed("ab", "the service answered 503", 0)
+    cache.note_sent("ab", 900)
+    assert cache.failed("ab") == (2, 900)
+    with (tmp_path / "ab" / "ab.tries").open("a") as file:
+        file.write('{"sent": 90')  # killed while it wrote
+    assert AnswerCache(tmp_path).failed("ab") == (2, 900)
+    cache.note_sent("ab", 900)
+    cache.note_failed("ab", "the service did not answer in time", 900)
+    assert cache.failed("ab") == (3, 1_800)
 
 
 def test_failed_requests_count_and_answers_count_once() -> None:

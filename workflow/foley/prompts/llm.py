@@ -392,4 +392,5 @@ def _exchange(
         output_tokens=answer.output_tokens,
         attempts=stored.attempts,
         seconds=stored.seconds,
+        lost_tokens=stored.lost_tokens,
     )

@@ -68,7 +68,8 @@ class LegacyGeminiClient(GeminiService):
         except requests.exceptions.Timeout:
             raise late() from None
         except requests.exceptions.RequestException as error:
-            raise unconnected(error) from None
+            # urllib3's name for one that never came about; requests has but one class for all.
+            raise unconnected(error, sent="NewConnectionError" not in repr(error)) from None
         except (json_format.ParseError, ValueError, RecursionError):
             if not self._came.body:
                 raise broken() from None

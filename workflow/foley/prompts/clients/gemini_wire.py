@@ -82,15 +82,16 @@ def generation(request: Request) -> dict[str, Any]:
 
 
 def late() -> Unavailable:
-    return Unavailable("the service did not answer in time")
+    return Unavailable("the service did not answer in time", paid=True)
 
 
-def unconnected(error: Exception) -> Unavailable:
-    return Unavailable(f"the connection failed: {type(error).__name__}")
+def unconnected(error: Exception, sent: bool) -> Unavailable:
+    """``sent``: whether the request may have reached the service before the connection failed."""
+    return Unavailable(f"the connection failed: {type(error).__name__}", paid=sent)
 
 
 def broken() -> Unavailable:
-    return Unavailable("the service's response broke off, or is no response of Gemini's")
+    return Unavailable("the service's response broke off, or is no response of Gemini's", paid=True)
 
 
 def dialect(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,11 +96,15 @@ class ClientError(ValueError):
 
 
 class Unavailable(Exception):
-    """A failure that may pass; ``wait_s`` where the service says how long to wait."""
+    """A failure that may pass.
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    wait_s: how long to wait, where the service says so.
+    paid: whether the service may have answered and count it, though nothing of use came.
+    """
+
+    def __init__(self, reason: str, wait_s: float | None = None, *, paid: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.wait_s = reason, wait_s
+        self.reason, self.wait_s, self.paid = reason, wait_s, paid
 
 
 def api_key() -> str:
