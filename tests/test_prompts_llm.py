@@ -478,6 +478,9 @@ def test_more_than_was_asked_for_is_surplus(stub: GeminiStub, tmp_path: Path) ->
     made = writer(stub, tmp_path).write([DOG])
     assert [p.text for p in made.prompts] == captions("dog", 3)
     assert [one.reason for one in made.rejected] == ["surplus"] * 3
+    # None is dropped in silence: three are used, three listed, six counted.
+    asked = "3 were asked for"
+    assert [one.detail for one in made.rejected] == [asked, asked, f"{asked}; and 6 more, not listed"]
 
 
 def test_near_duplicates_are_made_up_for_in_another_round(stub: GeminiStub, tmp_path: Path) -> None:
