@@ -286,6 +286,10 @@ def test_published_protocol_takes_the_step_that_is_best_on_the_test_clips(
     said, history = train(tmp_path, store, Mix(100), protocol="published", seeds=[0])
     table = tables.read(said, PREDICTIONS).to_pylist()
     tested = [r for r in table if r["role"] == TEST]
+    assert tested == table  # validation clips are learnt from, so they are not asked about
+    counted = tables.read(tmp_path / "clips.parquet", MIX_CLIPS).to_pylist()
+    roles = Counter(row["role"] for row in store.rows)
+    assert sum(r["real"] for r in counted) == roles[TRAIN] + roles[VALIDATION]
     right = np.mean([r["class_id"] == r["predicted_class_id"] for r in tested])
     rounds = tables.read(history).to_pylist()
     seen = [r["value"] for r in rounds if r["quantity"] == "seed0_validation_accuracy"]
@@ -303,6 +307,13 @@ def test_draws_of_a_mix(store: Store, tmp_path: Path) -> None:
     roles = {row["clip_id"]: row["role"] for row in store.rows}
     assert {roles[clip_id] for clip_id in real} == {TRAIN}
     assert source.draw(Mix(50, "g", 4), 1).real != real
+
+
+def test_the_published_protocol_also_learns_from_validation_clips(store: Store) -> None:
+    source = MixClips(store.rows, protocol="published")
+    roles = {row["clip_id"]: row["role"] for row in store.rows}
+    assert {roles[clip_id] for clip_id in source.draw(Mix(100), 0).real} == {TRAIN, VALIDATION}
+    assert len(source.draw(Mix(100), 0).real) == sum(role != TEST for role in roles.values())
 
 
 def test_a_mix_says_how_many_clips_it_had(store: Store, tmp_path: Path) -> None:
@@ -491,5 +502,6 @@ def test_a_probe_learns_from_a_mix_and_names_all_held_out_clips(store: Store, tm
         assert Counter((r["seed"], r["role"]) for r in rows) == {
             (seed, role): 6 for seed in (0, 1) for role in (VALIDATION, TEST)
         }
+        assert {r["role"] for r in rows} == {VALIDATION, TEST}
         # Points of a class lie together, so that a probe that learnt anything tells them apart.
         assert np.mean([r["class_id"] == r["predicted_class_id"] for r in rows]) > 0.9
