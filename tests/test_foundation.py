@@ -210,15 +210,48 @@ def test_shares_follow_gains_and_what_a_full_class_leaves_goes_on() -> None:
     assert shrunk(0.5, 4) == 0.25 and shrunk(math.nan, 0) == 0.0
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    gains=st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=6),
+    pool=st.integers(0, 20),
+    amount=st.integers(0, 15),
+    floor=st.floats(0, 1),
+)
+def test_a_floor_is_even_and_the_rest_goes_by_gains(
+    gains: list[float], pool: int, amount: int, floor: float
+) -> None:
+    gain_of, pool_of = dict(enumerate(gains)), dict.fromkeys(range(len(gains)), pool)
+    counts = share_out(gain_of, pool_of, amount * len(gains), floor)
+    assert sum(counts.values()) <= amount * len(gains)
+    if max(gains) <= 0:
+        assert not any(counts.values())
+        return
+    even = min(pool, int(amount * len(gains) * floor / len(gains)))
+    assert all(even <= counts[c] <= pool for c in counts)
+    assert all(counts[c] == even for c, gain in gain_of.items() if gain <= 0)
+
+
+def test_half_is_shared_evenly() -> None:
+    assert share_out({0: 0.1, 1: 0.3, 2: -0.2, 3: 0.0}, dict.fromkeys(range(4), 99), 40, 0.5) == {
+        0: 10, 1: 20, 2: 5, 3: 5,
+    }  # fmt: skip
+    assert share_out({0: 0.1, 1: 0.0}, {0: 12, 1: 3}, 20, 0.5) == {0: 12, 1: 3}
+    assert share_out({0: 0.0, 1: -0.1}, {0: 12, 1: 3}, 20, 0.5) == {0: 0, 1: 0}
+
+
 def test_clips_go_where_validation_gains(tmp_path: Path) -> None:
     truth = [3, 3, 7, 7, 8, 8]
     without = predictions(tmp_path / "a.parquet", truth, [[3, 3, 3, 3, 8, 8]])
     added = predictions(tmp_path / "b.parquet", truth, [[3, 3, 7, 7, 8, 3]], method="g_5")
-    allocate_clips(tmp_path / "c.parquet", without=without, added=added, pool={3: 12, 7: 12, 8: 12}, amount=4)
+    allocate_clips(
+        tmp_path / "c.parquet", without=without, added=added, pool={3: 12, 7: 12, 8: 12}, amount=4, floor=0.0
+    )
     assert read_choice(tmp_path / "c.parquet") == {3: 0, 7: 12, 8: 0}
     rows = {r["class_id"]: r for r in tables.read(tmp_path / "c.parquet", CLASS_CHOICE).to_pylist()}
     assert [rows[c]["value"] for c in CLASSES] == [0.0, 1.0, -0.5]
-    allocate_clips(tmp_path / "d.parquet", without=added, added=added, pool={3: 12, 7: 12, 8: 12}, amount=4)
+    allocate_clips(
+        tmp_path / "d.parquet", without=added, added=added, pool={3: 12, 7: 12, 8: 12}, amount=4, floor=0.0
+    )
     assert set(read_choice(tmp_path / "d.parquet").values()) == {0}
 
 

@@ -126,7 +126,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
         filter_classes(kept, predictions=alone[-1], class_ids=CLASSES, amount=AMOUNT, drop_fraction=0.25)
         mixes.append(fit(Mix(PERCENT, source, AMOUNT)))
         allocate_clips(
-            spent, without=mixes[0], added=mixes[-1], pool=dict.fromkeys(CLASSES, POOL), amount=AMOUNT
+            spent,
+            without=mixes[0],
+            added=mixes[-1],
+            pool=dict.fromkeys(CLASSES, POOL),
+            amount=AMOUNT,
+            floor=0.0,
         )
         mixes += [
             fit(Mix(PERCENT, source, AMOUNT, "precision"), kept),
