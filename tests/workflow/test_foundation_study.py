@@ -240,6 +240,7 @@ def test_the_page_shows_sources_filters_and_sizes(run: Run) -> None:
         "Each source as it is, unfiltered",
         "What the class filter did",
         "Clips of each mix",
+        "Validation clips chose ",
         "What validation clips chose",
         "What the clips cost",
     ):
