@@ -25,7 +25,7 @@ TITLE = "Cost of the published set-ups of `foundation`"
 # Classes with clips: of UCF101 those with sound.
 CLASSES = {"esc50": 50, "gtzan": 10, "ucf101": 51, "activitynet": 200}
 # Requests and input tokens of ten texts a class with a second opinion, at four characters a token (docs/prompts.md).
-ASKED = {"esc50": (102, 41_000), "gtzan": (20, 8_000), "ucf101": (202, 81_000), "activitynet": (404, 161_000)}
+ASKED = {"esc50": (102, 41_000), "gtzan": (20, 8_000), "ucf101": (102, 41_000), "activitynet": (404, 161_000)}
 # AudioGen and MusicGen medium: weights of the transformer that every token passes, frames a second, guided and not.
 LANGUAGE_MODEL, FRAMES_A_SECOND, PASSES = 48 * (4 + 8 + 4) * 1536**2, 50, 2
 AUDIOLDM2_STEPS, LATENT_FRAMES_A_SECOND, LATENT_MELS = 50, 25, 16

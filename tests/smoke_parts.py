@@ -18,6 +18,7 @@ from project import write_clips
 from gemini_stub import KEY, GeminiStub
 from tiny_audiocraft import write_tiny_audiocraft
 from tiny_audioldm import write_tiny_audioldm2
+from tiny_clap import write_tiny_clap
 from tiny_efficientat import write_tiny_efficientat
 from tiny_ssast import write_tiny_ssast
 
@@ -32,10 +33,11 @@ def write_parts(folder: Path) -> None:
     write_tiny_audioldm2(folder / "audioldm2")
     write_tiny_ssast(folder / "ssast.pth")
     write_tiny_efficientat(folder / "mn01.pt")
+    write_tiny_clap(folder / "clap")
 
 
 def main(cores: str) -> int:
-    if not PLACE.is_dir():
+    if not (PLACE / "clap").is_dir():  # the last that is made
         write_parts(PLACE)
     with GeminiStub() as stub:
         url = {"base_url": stub.url}

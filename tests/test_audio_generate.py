@@ -622,6 +622,7 @@ def test_ranks_of_prompts_are_those_of_the_cosines(toy: Toy, model: MelDiffusion
         cosines = (encoder.embed_audio([resample(samples, rate, 48_000)]) @ texts.T)[0]
         rank = 1 + int(cosines.argmax() != [2, 7].index(row["class_id"]))
         assert (row["rank"], row["average_precision"]) == (rank, 1 / rank)
+        assert row["similarity"] == pytest.approx(cosines[[2, 7].index(row["class_id"])], abs=1e-5)
         assert row["template"] == given["template"]
     prompt_real(tmp_path / "real", audio=toy.shards(2), **given)
     real = tables.read(tmp_path / "real", PROMPTED).to_pylist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from foley import tables
 from foley.classifiers.linear_probe import LinearProbeOptions
+from foley.report.chosen import Choices
 from foley.report.class_gains import class_panels
 from foley.report.foundation import FoundationTables, foundation
+from foley.report.leaderboard import boards
 from foley.report.mixes import as_they_are, read_mix, read_variant
+from foley.report.page import write_report
 from foley.report.scores import ScoreBook
 from foley.report.verdict import Verdict, verdicts
 from foley.studies.audio.splits import TEST, TRAIN, VALIDATION
@@ -25,7 +30,7 @@ from foley.studies.foundation.fit_probes import fit_probes
 from foley.studies.foundation.mix import Mix, variant
 from foley.tables.audio_studies import AUDIO_PARTITION, SYNTHETIC_CLIPS
 from foley.tables.features import EMBEDDINGS
-from foley.tables.foundation import CLASS_CHOICE, MIX_CHOICE, MIX_CLIPS
+from foley.tables.foundation import CLASS_CHOICE, COSTS, MIX_CHOICE, MIX_CLIPS
 from foley.tables.scores import SCORES
 
 CLASSES = list(range(8))
@@ -121,7 +126,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
         filter_classes(kept, predictions=alone[-1], class_ids=CLASSES, amount=AMOUNT, drop_fraction=0.25)
         mixes.append(fit(Mix(PERCENT, source, AMOUNT)))
         allocate_clips(
-            spent, without=mixes[0], added=mixes[-1], pool=dict.fromkeys(CLASSES, POOL), amount=AMOUNT
+            spent,
+            without=mixes[0],
+            added=mixes[-1],
+            pool=dict.fromkeys(CLASSES, POOL),
+            amount=AMOUNT,
+            floor=0.0,
         )
         mixes += [
             fit(Mix(PERCENT, source, AMOUNT, "precision"), kept),
@@ -220,6 +230,100 @@ def test_the_page_names_mixes_that_lack_clips(study: Study, tmp_path: Path) -> N
     tables.write(tmp_path / "clips.parquet", MIX_CLIPS, rows)
     table = one(tables_of(study, counts=[tmp_path / "clips.parquet"]), "fewer synthetic clips")
     assert [(row.head, row.detail) for row in table.rows] == [((GOOD, "64", "63"), "probe, 10 % real")]
+
+
+def page_of(study: Study, folder: Path, **files: Any) -> str:
+    write_report(
+        folder / "page.html", datasets=[], config_summary={}, scores=study.folder / "scores.parquet",
+        prompted=FoundationTables(**files), methods=["real", GOOD, BAD],
+    )  # fmt: skip
+    whole = (folder / "page.html").read_text(encoding="utf-8")
+    return whole[whole.index('<section id="verdict"') : whole.index('<section id="leaderboard"')]
+
+
+def test_the_verdict_says_what_was_chosen_and_what_it_cost(study: Study, tmp_path: Path) -> None:
+    costs = [
+        {
+            "dataset": "toy", "split": None, "source": source, "generator": f"<i>{source}</i>", "prompts": "gemini",
+            "clips": 96, "audio_h": 0.1, "compute_s": 1800.4, "device": "H100", "requests": 102, "input_tokens": 41_000,
+            "output_tokens": 10_000,
+        }
+        for source in ("good", "bad")
+    ]  # fmt: skip
+    tables.write(tmp_path / "costs.parquet", COSTS, costs)
+    files = {"choices": [study.folder / "choice.parquet"], "costs": [tmp_path / "costs.parquet"]}
+    chosen = Choices(**files).of("foundation", "toy", variant("probe", PERCENT), "fold1")
+    assert chosen is not None and chosen.promise > 0
+    (best,) = [r for r in tables.read(files["choices"][0], MIX_CHOICE).to_pylist() if r["chosen"]]
+    named = read_mix(best["method"])
+    assert named is not None
+    how = {"": "", "precision": ", class filter", "active": ", active generation"}[named.filter]
+    assert chosen.text == (
+        f"<i>good</i> with gemini prompts, 8 clips a class{how} (1,800 GPU s, 102 requests, 51,000 tokens)"
+    )
+    page = page_of(study, tmp_path, **files)
+    lead = page[page.index('<p class="lead">') : page.index("</p>")]
+    assert "<strong>toy.</strong>" in lead and " helps." in lead
+    assert f"Validation clips chose {escape(chosen.text)}: " in lead and "<i>" not in page
+    assert re.search(r"points on test clips\s*\(95&nbsp;% interval", lead)
+    assert f"Chosen by validation clips: {escape(chosen.text)}." in page
+    assert "Validation clips chose" not in page_of(study, tmp_path)
+
+
+def test_choices_of_several_splits_are_counted(tmp_path: Path) -> None:
+    at = variant("ssast", 1)
+    won = {"fold1": "audiogen-llm_30", "fold2": "audiogen-llm_30", "fold3": "real", "fold4": "own_5_active"}
+    rows = [
+        {
+            "dataset": "toy", "split": split, "variant": at, "method": method, "n": 9,
+            "accuracy": 0.7 if method == best and method != "real" else 0.5, "chosen": int(method == best),
+        }
+        for split, best in won.items() for method in ("real", "audiogen-llm_30", "own_5_active")
+    ]  # fmt: skip
+    tables.write(tmp_path / "choices.parquet", MIX_CHOICE, rows)
+    blank = {"dataset": "toy", "clips": 9, "audio_h": 0.1}
+    own = [
+        {**blank, "source": "own", "generator": "own", "split": split, "compute_s": time}
+        for split, time in (("fold3", 1e6), ("fold4", 60.0))
+    ]
+    tables.write(tmp_path / "costs.parquet", COSTS, own)
+    found = Choices([tmp_path / "choices.parquet"], [tmp_path / "costs.parquet"])
+    chosen = found.of("foundation", "toy", at, "mean")
+    assert chosen is not None and chosen.promise == pytest.approx(0.15)
+    # The cost of the splits that chose it: others' generators were not used.
+    assert chosen.text == (
+        "audiogen-llm, 30 clips a class, in 2 of 4 splits (cost not known); "
+        "own, 5 clips a class, active generation, in 1 of 4 splits (60 s of training and sampling); "
+        "real clips alone, in 1 of 4 splits"
+    )
+    alone = found.of("foundation", "toy", at, "fold3")
+    assert alone is not None and (alone.text, alone.promise) == ("real clips alone", 0.0)
+    assert found.of("foundation", "toy", variant("ssast", 5), "mean") is None
+
+
+def test_what_was_tuned_on_test_clips_is_in_the_leaderboard_alone(study: Study, tmp_path: Path) -> None:
+    rows = tables.read(study.folder / "scores.parquet", SCORES).to_pylist()
+    tuned = [
+        {**row, "variant": f"{row['variant']}/published"}
+        for row in rows
+        if row["variant"] == variant("probe", PERCENT) and row["method"] != "chosen"
+    ]
+    for row in tuned:
+        if row["metric"] == "gain_over_real":
+            row |= {"value": 0.9, "low": 0.8, "high": 1.0}
+    tables.write(tmp_path / "scores.parquet", SCORES, [*rows, *tuned])
+    book = ScoreBook(tmp_path / "scores.parquet", ["real", GOOD, BAD, "chosen"], ["toy"])
+    assert {s.variant for s in book.systems("foundation", "toy")} >= {f"probe/real={PERCENT}%/published"}
+    (found,) = verdicts(book)
+    assert found == study.verdict
+    panels = class_panels(book, {"toy": LABELS})[0]
+    assert [p["title"] for p in panels] == [p["title"] for p in class_panels(study.book, {"toy": LABELS})[0]]
+    assert not any("published" in p["name"] for p in panels)
+    (board,) = boards(book, [])[0]
+    details = [
+        row.detail for row in board.tables[0].rows if row.detail.startswith("probe/real=10%/published")
+    ]
+    assert details and set(details) == {"probe/real=10%/published, weights chosen on the test clips"}
 
 
 def test_names_of_mixes_are_read_back() -> None:

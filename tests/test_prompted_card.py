@@ -11,6 +11,7 @@ import yaml
 
 from foley import tables
 from foley.generators.audio.published import LICENCES, PUBLISHED
+from foley.options import ConfigError, parse_options
 from foley.report.synthetic_card import SyntheticSet, render_synthetic_card, write_synthetic_card
 from foley.tables.audio_studies import GENERATION_COST, REJECTED_SYNTHETIC, SYNTHETIC_CLIPS
 from foley.tables.prompts import PROMPTS
@@ -96,6 +97,7 @@ def test_each_published_model_has_its_licence() -> None:
         ("noise", None, "cc0-1.0", "No model made these clips"),
         ("/home/me/models/mine", None, "unknown", "The licence of mine is unknown"),
         ("models/mine", "mit", "mit", "are under mit"),
+        ("facebook/audiogen-medium", "cc0-1.0", "cc-by-nc-4.0", "excludes commercial use"),
     ],
 )
 def test_licences_of_other_models(
@@ -108,6 +110,20 @@ def test_licences_of_other_models(
         assert head["license_name"] == "Stability AI Community License" and head["license_link"].startswith(
             "https"
         )
+
+
+def test_an_option_does_not_change_the_licence_of_a_published_model() -> None:
+    from foley.generators.audio.audiogen import AudioGen
+    from foley.generators.audio.audioldm2 import AudioLDM2
+
+    for model in ("facebook/audiogen-medium", "Facebook/AudioGen-Medium"):
+        with pytest.raises(ConfigError, match=r"licence 'cc0-1.0' is not that of .*CC BY-NC 4\.0"):
+            parse_options(AudioGen.Options, {"model": model, "licence": "cc0-1.0"}, "here")
+    with pytest.raises(ConfigError, match="licence 'mit' is not that of cvssp/audioldm2"):
+        parse_options(AudioLDM2.Options, {"licence": "mit"}, "here")  # the model by default
+    same = parse_options(AudioGen.Options, {"licence": "cc-by-nc-4.0"}, "here")
+    mine = parse_options(AudioGen.Options, {"model": "models/mine", "licence": "mit"}, "here")
+    assert (same.licence, mine.licence) == ("cc-by-nc-4.0", "mit")
 
 
 def test_strings_of_data_and_language_models_stay_strings(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from foley.generators.audio.noise import Noise, NoiseOptions
 from foley.generators.audio.prompted import PretrainedGenerator, PromptedOptions
 from foley.prompts.protocol import Prompt
 from foley.runtime.seeds import derive
-from foley.studies.audio.generate_prompted import Asked, fault_of, generate_prompted, wanted_clips
+from foley.studies.audio.generate_prompted import Asked, generate_prompted, wanted_clips
+from foley.studies.audio.prompted_clip import fault_of
 from foley.tables.audio_studies import GENERATION_COST, REJECTED_SYNTHETIC, SYNTHETIC_CLIPS
 from foley.tables.prompts import PROMPTS
 from tiny_audiocraft import write_tiny_audiocraft
@@ -300,6 +302,35 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     ):
         shard(tmp_path / "e", other, code=code)
         assert len(other.drawn) == 6
+
+
+def test_code_that_checks_or_encodes_a_clip_belongs_to_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foley.runtime import code
+    from foley.studies.audio import prompted_clip
+
+    library = tmp_path / "foley"
+    shutil.copytree(code.LIBRARY, library, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "LIBRARY", library)
+    target = "foley.generators.audio.noise:Noise"
+    before = prompted_clip.code_of_clips(target)
+    assert prompted_clip.code_of_clips("foley.generators.audio.audioldm:AudioLDM") != before
+    for file, old, new in (
+        ("studies/audio/prompted_clip.py", "CLIPPED_AT = 0.999", "CLIPPED_AT = 0.9"),
+        ("studies/audio/prompted_clip.py", '"candidate", number', '"candidates", number'),
+        ("audio/loudness.py", "def rms_db", "def  rms_db"),
+        ("audio/decode.py", "def to_pcm16", "def  to_pcm16"),
+        ("generators/audio/noise.py", "class Noise", "class  Noise"),
+    ):
+        text = (library / file).read_text()
+        assert old in text
+        (library / file).write_text(text.replace(old, new))
+        assert prompted_clip.code_of_clips(target) != before, file
+        (library / file).write_text(text)
+    # What writes the tables changes no clip.
+    (library / "studies" / "audio" / "generate_prompted.py").write_text("")
+    assert prompted_clip.code_of_clips(target) == before
 
 
 def test_a_damaged_file_of_the_cache_costs_time_only(

@@ -26,13 +26,14 @@ from foley.options import ConfigError, parse_options
 from foley.prompts.answers import Captions, Verdicts, read_answer
 from foley.prompts.ask import Limits
 from foley.prompts.budget import Budget, BudgetSpent
-from foley.prompts.clients.gemini_wire import asked_wait_s
-from foley.prompts.clients.protocol import Answer, ClientError
+from foley.prompts.cache import AnswerCache
+from foley.prompts.clients.gemini_wire import asked_wait_s, read_response
+from foley.prompts.clients.protocol import Answer, ClientError, Unavailable
 from foley.prompts.llm import LLMPrompts
 from foley.prompts.protocol import ClassBrief, Setting, Written
 from foley.prompts.templates import read_instructions, read_templates
 from foley.tables.classes import CLASSES
-from foley.tables.prompts import LLM_REQUESTS, PROMPTS, REJECTED_PROMPTS
+from foley.tables.prompts import LLM_REQUESTS, PROMPTS
 from gemini_stub import KEY, Asked, GeminiStub, Reply, captions, good_answer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -79,6 +80,12 @@ def statuses(written: Written) -> list[tuple[str, str]]:
 
 def say(*texts: str) -> str:
     return json.dumps({"captions": list(texts)})
+
+
+def odd(content: str, usage: str = '{"promptTokenCount": 100, "totalTokenCount": 150}') -> Reply:
+    """A whole response whose parts are not what they should be."""
+    body = f'{{"candidates": [{{"content": {content}, "finishReason": "STOP"}}], "usageMetadata": {usage}}}'
+    return Reply(body=body.encode())
 
 
 # --- the protocol ---
@@ -351,7 +358,19 @@ def test_retry_after_is_honoured(client: str, stub: GeminiStub, tmp_path: Path) 
         writer(stub, tmp_path, client=client).write([RAIN])
 
 
+def test_all_threads_wait_when_the_service_asks_one_to(stub: GeminiStub, tmp_path: Path) -> None:
+    briefs = [ClassBrief(number, f"class{number}") for number in range(12)]
+    stub.troubles = [Reply(status=429, headers={"Retry-After": "1"})]
+    stub.answer = lambda asked: replace(good_answer(asked), delay_s=0.05)
+    writer(stub, tmp_path, critic=False, limits=replace(QUICK, concurrency=4)).write(briefs)
+    assert len(stub.requests) == 13
+    # What was under way when the answer came could not wait; nothing else went out.
+    early = [at for at in stub.at if at - stub.at[0] < 1.0]
+    assert 1 <= len(early) <= 4, early
+
+
 def test_the_longer_of_two_waits_counts() -> None:
+    assert asked_wait_s("²", None) is None
     assert asked_wait_s("3", [{"retryDelay": "7.5s"}]) == 7.5
     assert asked_wait_s("9", {"error": {"details": [{"retryDelay": "7s"}]}}) == 9
     assert asked_wait_s(None, {"retryDelay": "soon"}) is None
@@ -375,6 +394,16 @@ def test_the_longer_of_two_waits_counts() -> None:
         (Reply("", finish="SAFETY"), "blocked"),
         (Reply(block_reason="PROHIBITED_CONTENT"), "blocked"),
         (Reply(body=b"{}"), "blocked"),
+        (odd('{"parts": [{"text": "\\ud83d barks"}]}'), "invalid"),
+        (odd('{"parts": null}'), "invalid"),
+        (odd("null"), "invalid"),
+        (odd('{"parts": [{"text": 5}]}'), "invalid"),
+        (odd('"text"'), "invalid"),
+        (odd('{"parts": [{"text": "a dog"}]}', usage='{"promptTokenCount": null}'), "invalid"),
+        (odd('{"parts": [{"text": "a dog"}]}', usage='{"promptTokenCount": "many"}'), "invalid"),
+        (Reply(body=b'{"candidates": 5, "modelVersion": "\xff"}'), "invalid"),
+        (Reply(body=b'{"candidates": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"), "invalid"),
+        (Reply(body=b'{"usageMetadata": {"promptTokenCount": ' + b"9" * 5_000 + b"}}"), "invalid"),
     ],
     ids=[
         "max_tokens",
@@ -388,6 +417,16 @@ def test_the_longer_of_two_waits_counts() -> None:
         "safety",
         "prompt",
         "nothing",
+        "surrogate",
+        "no_parts",
+        "no_content",
+        "number_for_text",
+        "text_for_content",
+        "no_count",
+        "odd_count",
+        "no_utf8",
+        "deep_body",
+        "huge_count",
     ],
 )
 def test_an_unusable_answer_is_recorded_and_asked_for_again(
@@ -439,6 +478,9 @@ def test_more_than_was_asked_for_is_surplus(stub: GeminiStub, tmp_path: Path) ->
     made = writer(stub, tmp_path).write([DOG])
     assert [p.text for p in made.prompts] == captions("dog", 3)
     assert [one.reason for one in made.rejected] == ["surplus"] * 3
+    # None is dropped in silence: three are used, three listed, six counted.
+    asked = "3 were asked for"
+    assert [one.detail for one in made.rejected] == [asked, asked, f"{asked}; and 6 more, not listed"]
 
 
 def test_near_duplicates_are_made_up_for_in_another_round(stub: GeminiStub, tmp_path: Path) -> None:
@@ -501,6 +543,22 @@ def test_answers_are_held_to_their_form() -> None:
     ]  # fmt: skip
 
 
+def test_a_response_of_another_form_keeps_what_can_be_read() -> None:
+    body = odd('{"parts": [{"text": "a \\ud83d\\ude00 dog \\ud83d"}, null]}').body
+    assert body is not None
+    answer = read_response(body.decode(), "m", "")
+    assert answer.text == "a \N{GRINNING FACE} dog \N{REPLACEMENT CHARACTER}" and answer.finish == "STOP"
+    assert (answer.input_tokens, answer.output_tokens, answer.raw) == (100, 50, body.decode())
+    body = odd('"text"').body
+    assert body is not None
+    answer = read_response(body.decode(), "m", "")
+    assert (answer.text, answer.finish) == ("", "UNREADABLE")
+    assert (answer.input_tokens, answer.output_tokens) == (100, 50)  # it was paid for
+    for broken in ("", "null", "[]", '"text"', '{"candidates": [', "{}}", "<html>"):
+        with pytest.raises(Unavailable):
+            read_response(broken, "m", "")
+
+
 # --- the budget ---
 
 
@@ -531,6 +589,58 @@ def test_a_budget_of_tokens_is_never_exceeded(stub: GeminiStub, tmp_path: Path) 
     with pytest.raises(BudgetSpent, match=r"max_tokens is 9,000"):
         writer(stub, tmp_path, limits=limits, max_output_tokens=1_000).write(briefs)
     assert 3 <= len(stub.requests) <= 9
+
+
+def test_failures_of_earlier_runs_count(stub: GeminiStub, tmp_path: Path) -> None:
+    stub.answer = lambda asked: Reply(status=503)
+    limits = replace(QUICK, max_requests=5, attempts=3)
+    for sent, error in ((3, ClientError), (5, BudgetSpent), (5, BudgetSpent)):
+        with pytest.raises(error):
+            writer(stub, tmp_path, critic=False, limits=limits).write([DOG])
+        assert len(stub.requests) == sent
+    stub.answer = good_answer
+    more = writer(stub, tmp_path, critic=False, limits=replace(limits, max_requests=6))
+    (exchange,) = more.write([DOG]).exchanges
+    # Refused requests took no tokens.
+    assert (exchange.attempts, exchange.lost_tokens) == (6, 0)
+    assert (more.asker.budget.requests, more.asker.budget.tokens) == (6, 150)
+    again = writer(stub, tmp_path, critic=False, limits=QUICK)
+    assert again.write([DOG]).exchanges == [exchange]
+    assert (again.asker.budget.requests, again.asker.budget.tokens) == (6, 150)
+    assert not list((tmp_path / "cache").rglob("*.tries"))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_tokens_of_an_answer_that_was_lost_count(client: str, stub: GeminiStub, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"client": client, "critic": False, "max_output_tokens": 1_000}
+    limits = replace(QUICK, timeout_s=0.3, attempts=2, max_tokens=3_000)
+    stub.answer = lambda asked: replace(good_answer(asked), delay_s=0.6)
+    with pytest.raises(ClientError, match="did not answer in time, 2 times"):
+        writer(stub, tmp_path, limits=limits, **given).write([DOG])
+    # Two of some 1,300 tokens each may have been paid for: a third no longer fits, in this run or in another.
+    with pytest.raises(BudgetSpent, match=r"2 requests and 2,\d{3} tokens are spent"):
+        writer(stub, tmp_path, limits=limits, **given).write([DOG])
+    assert len(stub.requests) == 2
+    stub.answer = good_answer
+    more = writer(stub, tmp_path, limits=replace(limits, timeout_s=10, max_tokens=9_000), **given)
+    (exchange,) = more.write([DOG]).exchanges
+    assert exchange.attempts == 3 and exchange.lost_tokens > 2_000
+    assert more.asker.budget.tokens == exchange.lost_tokens + 150
+
+
+def test_a_request_that_died_with_its_process_counts(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path)
+    assert cache.failed("ab") == (0, 0)
+    cache.note_sent("ab", 900)
+    cache.note_failed("ab", "the service answered 503", 0)
+    cache.note_sent("ab", 900)
+    assert cache.failed("ab") == (2, 900)
+    with (tmp_path / "ab" / "ab.tries").open("a") as file:
+        file.write('{"sent": 90')  # killed while it wrote
+    assert AnswerCache(tmp_path).failed("ab") == (2, 900)
+    cache.note_sent("ab", 900)
+    cache.note_failed("ab", "the service did not answer in time", 900)
+    assert cache.failed("ab") == (3, 1_800)
 
 
 def test_failed_requests_count_and_answers_count_once() -> None:
@@ -688,5 +798,5 @@ def test_the_key_is_nowhere(
     for name in ("prompts", "requests", "rejected"):  # other limits, the same tables
         one, two = ((tmp_path / run / f"{name}.parquet").read_bytes() for run in ("done", "again"))
         assert one == two
-    rejected = tables.read(tmp_path / "done" / "rejected.parquet", REJECTED_PROMPTS).to_pylist()
-    assert rejected == [] or all("[key]" in row["text"] for row in rejected)
+    made = tables.read(tmp_path / "done" / "prompts.parquet", PROMPTS).to_pylist()
+    assert [row["text"] for row in made if "barks" in row["text"]] == ["a dog barks [key] loudly"] * 2

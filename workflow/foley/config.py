@@ -468,13 +468,19 @@ class Foundation(Model):
         ["none", "precision"],
         min_length=1,
         description="which synthetic clips are used: all; those of classes with the higher precision; those that CLAP "
-        "finds nearest to their class; or as many of each class as validation says it gains by (as many in all)",
+        "finds nearest to their class; or at most as many in all, more of the classes that gain on validation clips",
     )
     drop_fraction: float = Field(
         0.2,
         gt=0,
         lt=1,
         description="part of the classes (`precision`) or of a class's clips (`clap`) that leave",
+    )
+    active_floor: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="part of its clips that `active` spends on all classes evenly, if any gains; the rest by gains",
     )
     protocols: list[Literal["clean", "published"]] = Field(
         ["clean"],

@@ -202,7 +202,7 @@ rule filter_classes:
 
 
 rule allocate_clips:
-    """How many synthetic clips each class gets: a fixed number in all, where validation clips gained."""
+    """How many synthetic clips each class gets: at most so many in all, more where validation clips gained."""
     input:
         without=f"{OF_RECOGNISER}/protocol=clean/real={{percent}}/mix=real/predictions.parquet",
         added=f"{OF_RECOGNISER}/protocol=clean/real={{percent}}/mix={{origin}}_{{amount}}/predictions.parquet",
@@ -219,6 +219,7 @@ rule allocate_clips:
         mem_mb=memory(2000),
         runtime=minutes(15),
     params:
+        floor=lambda wc: P.foundation.study.active_floor,
         code=code("allocate_clips"),
     script:
         "../scripts/allocate_clips.py"

@@ -146,7 +146,7 @@ def foundation_choices(dataset):
 
 
 def foundation_counts(dataset):
-    """How many clips each mix had; in both protocols they are the same."""
+    """How many clips each mix had; the published protocol has more real ones."""
     if dataset not in P.foundation.datasets:
         return []
     return [
@@ -154,10 +154,11 @@ def foundation_counts(dataset):
             dataset=dataset,
             split=split,
             recogniser=recogniser,
-            protocol=P.foundation.study.protocols[0],
+            protocol=protocol,
             percent=percent,
             mix=mix.name,
         )
+        for protocol in P.foundation.study.protocols
         for split in P.foundation.study.splits
         for recogniser in P.foundation.recognisers
         for percent in P.foundation.percents

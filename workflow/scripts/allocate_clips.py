@@ -1,4 +1,4 @@
-"""How many synthetic clips each class gets: a fixed number in all, where validation clips gained."""
+"""How many synthetic clips each class gets: at most so many in all, more where validation clips gained."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,5 +19,6 @@ with run_job(snakemake) as job:
         added=Path(files.added),
         pool={class_id: there[class_id] for class_id in class_ids},
         amount=int(wc.amount),
+        floor=snakemake.params.floor,
         provenance=job.provenance,
     )

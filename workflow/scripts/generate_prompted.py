@@ -10,8 +10,9 @@ with run_job(snakemake) as job:
 
     from foley import tables
     from foley.options import parse_options
-    from foley.runtime.code import code_hash, load, module_file
+    from foley.runtime.code import load
     from foley.studies.audio.generate_prompted import Asked, generate_prompted, wanted_clips
+    from foley.studies.audio.prompted_clip import code_of_clips
     from foley.tables.classes import CLASSES
 
     torch.set_num_threads(snakemake.threads)
@@ -39,7 +40,7 @@ with run_job(snakemake) as job:
         asked=asked,
         wanted=wanted[int(wildcards.shard) :: snakemake.params.shards],
         cache=Path(snakemake.params.cache),
-        code=code_hash(module_file(target.partition(":")[0])),
+        code=code_of_clips(target),
         progress=partial(job.progress, unit="clips", size=len),
         provenance=job.provenance,
     )

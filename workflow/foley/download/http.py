@@ -467,7 +467,7 @@ def retry_after(value: str | None) -> float | None:
     """Seconds that a `Retry-After` header asks for (a number or a date, RFC 9110, 10.2.3)."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():  # other scripts have digits that are no numbers
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from foley.download.http import Patience, is_offline
 from foley.prompts.budget import Budget
 from foley.prompts.cache import AnswerCache, Stored, request_hash
-from foley.prompts.clients.protocol import Answer, Client, ClientError, Request, Unavailable
+from foley.prompts.clients.protocol import UNREADABLE, Answer, Client, ClientError, Request, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ _CHARS_PER_TOKEN = 2
 class Limits:
     """What asking may cost and how patient it is. None of it changes an answer.
 
-    max_requests, max_tokens: of a whole set of prompts, all runs together; checked before anything is sent.
+    max_requests, max_tokens: of a whole set of prompts, all runs together and failures too; checked before anything is
+        sent.
     concurrency: classes that are worked on at once.
     timeout_s: how long one answer may take.
     attempts: of one request, in a row.
@@ -90,6 +91,9 @@ class Asker:
         self._client: Client | None = None
         self._client_lock = threading.Lock()
         self._stop = threading.Event()
+        # The service asks all of its callers to wait, not the thread that it told so.
+        self._not_before = 0.0
+        self._pause_lock = threading.Lock()
 
     def recall(self, request: Request) -> tuple[str, Stored]:
         """An answer that is there.
@@ -100,6 +104,7 @@ class Asker:
         key = request_hash(request, self._identity)
         stored = self._cache.get(key)
         if stored is None:
+            self._count_failed(key)
             raise NotAnswered(key)
         self._count(key, stored)
         return key, stored
@@ -126,32 +131,66 @@ class Asker:
         self._stop.set()
 
     def _count(self, key: str, stored: Stored) -> None:
-        self.budget.count(key, stored.attempts, stored.answer.input_tokens + stored.answer.output_tokens)
+        answer = stored.answer
+        tokens = answer.input_tokens + answer.output_tokens + stored.lost_tokens
+        self.budget.count(key, stored.attempts, tokens)
+
+    def _count_failed(self, key: str) -> tuple[int, int]:
+        """Requests of earlier runs that have no answer yet; counted once, whatever is sent under the hash now."""
+        requests, tokens = self._cache.failed(key)
+        self.budget.count(f"{key}, failed", requests, tokens)
+        return requests, tokens
 
     def _send(self, key: str, request: Request) -> Stored:
         client = self._connect()
         worst = (len(request.system) + len(request.text)) // _CHARS_PER_TOKEN + request.max_output_tokens
+        before, lost = self._count_failed(key)
         for attempt in range(1, self._patience.attempts + 1):
-            if self._stop.is_set():
-                raise Stopped
+            self._wait_for_service()
             self.budget.reserve(worst)
-            spent = None
+            self._cache.note_sent(key, worst)
+            self.sent += 1
+            start = time.monotonic()
             try:
-                self.sent += 1
-                start = time.monotonic()
                 answer = client.complete(request)
-                stored = Stored(answer, attempt, round(time.monotonic() - start, 3))
-                self._cache.put(key, request, self._identity, stored)
-                spent = answer.input_tokens + answer.output_tokens
-                return stored
-            except Unavailable as failed:
+            except (Unavailable, ClientError) as failed:
+                paid = worst if isinstance(failed, Unavailable) and failed.paid else 0
+                self._cache.note_failed(key, str(failed), paid)
+                lost += paid
+                if paid:
+                    self.budget.lose(worst)
+                else:
+                    self.budget.settle(key, worst, None)
+                if isinstance(failed, ClientError):
+                    raise
                 wait = self._wait_s(attempt, failed)
                 log.warning("request %s: %s; again in %.1f s", key, failed.reason, wait)
-            finally:
-                self.budget.settle(key, worst, spent)
+            except BaseException:
+                self.budget.lose(worst)  # as the file says: it was sent
+                raise
+            else:
+                self.budget.settle(key, worst, answer.input_tokens + answer.output_tokens)
+                stored = Stored(answer, before + attempt, round(time.monotonic() - start, 3), lost)
+                self._cache.put(key, request, self._identity, stored)
+                return stored
             if self._stop.wait(wait):
                 raise Stopped
         raise AssertionError("unreachable")
+
+    def _wait_for_service(self) -> None:
+        """Wait while the service has asked any thread to.
+
+        Raises:
+            Stopped: `stop` was called.
+        """
+        while True:
+            with self._pause_lock:
+                left = self._not_before - time.monotonic()
+            # Spread out, so that threads that waited together do not come back together.
+            if self._stop.wait(left * random.uniform(1.0, 1.1)) if left > 0 else self._stop.is_set():
+                raise Stopped
+            if left <= 0:
+                return
 
     def _wait_s(self, attempt: int, failed: Unavailable) -> float:
         """How long to wait after a failure; never less than the service asks for.
@@ -171,6 +210,8 @@ class Asker:
         wait *= random.uniform(0.5, 1.0)
         if failed.wait_s is not None:
             wait = max(wait, failed.wait_s + random.uniform(0.0, 0.1) * failed.wait_s)
+            with self._pause_lock:
+                self._not_before = max(self._not_before, time.monotonic() + failed.wait_s)
         return wait
 
     def _connect(self) -> Client:
@@ -191,9 +232,11 @@ def readable(request: Request) -> str:
 
 
 def status_of(answer: Answer) -> tuple[str, str | None]:
-    """Whether a model has answered: ok, cut_off or blocked, with the reason."""
+    """Whether a model has answered: ok, cut_off, blocked or invalid, with the reason."""
     if answer.finish == "STOP":
         return "ok", None
     if answer.finish == "MAX_TOKENS":
         return "cut_off", "the answer was longer than max_output_tokens"
+    if answer.finish == UNREADABLE:
+        return "invalid", "the response is whole, but has not the service's form"
     return "blocked", answer.finish

@@ -10,10 +10,12 @@ class BudgetSpent(ValueError):
 
 
 class Budget:
-    """Counts every answer of the set once, also those of earlier runs, and each request before it is sent.
+    """Counts every answer of the set and every failed request once, also those of earlier runs, and each request before
+    it is sent.
 
     A request is only sent where its own worst case (the question, and the longest answer that is allowed) still fits
-    beside those under way; so the budget is never exceeded.
+    beside those under way; so the budget is never exceeded, as far as a service keeps to its own limits. A request
+    whose answer was lost on the way counts its worst case.
     """
 
     def __init__(self, max_requests: int, max_tokens: int) -> None:
@@ -24,7 +26,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def count(self, key: str, requests: int, tokens: int) -> None:
-        """An answer that is there already."""
+        """What is there already: an answer, or requests of earlier runs that failed."""
         with self._lock:
             if key not in self._counted:
                 self._counted.add(key)
@@ -48,6 +50,12 @@ class Budget:
                 )
             self.requests += 1
             self._under_way += tokens
+
+    def lose(self, reserved: int) -> None:
+        """Count what was reserved as spent: the service may have answered, and nothing of use came."""
+        with self._lock:
+            self._under_way -= reserved
+            self.tokens += reserved
 
     def settle(self, key: str, reserved: int, spent: int | None) -> None:
         """Replace what was reserved by what an answer took; None where none came."""

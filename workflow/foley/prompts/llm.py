@@ -217,10 +217,12 @@ class LLMPrompts:
                 request_hash=key,
             )
             written.rejected += refused
-            written.rejected += [
-                refuse(brief, text, "surplus", f"{lacking} were asked for", "llm", key)
-                for text in texts[lacking : 2 * lacking]  # a few will do: an answer may hold thousands
-            ]
+            surplus = texts[lacking:]
+            shown = surplus[:lacking]  # a few will do: an answer may hold thousands
+            for place, text in enumerate(shown, start=1):
+                more = len(surplus) - len(shown) if place == len(shown) else 0
+                detail = f"{lacking} were asked for" + (f"; and {more:,} more, not listed" if more else "")
+                written.rejected.append(refuse(brief, text, "surplus", detail, "llm", key))
             accepted += self._judge(brief, number, passed, key, ask, written)
         written.prompts = self._prompts(brief, accepted)
         return written
@@ -392,4 +394,5 @@ def _exchange(
         output_tokens=answer.output_tokens,
         attempts=stored.attempts,
         seconds=stored.seconds,
+        lost_tokens=stored.lost_tokens,
     )

@@ -122,6 +122,7 @@ class Exchange:
     output_tokens: int
     attempts: int
     seconds: float
+    lost_tokens: int
 
 
 @dataclass

@@ -69,15 +69,17 @@ _PATH = re.compile(
     r"\b[\w-]+\.(?:exe|sh|py|bat|cmd|dll|so|js|php|json|ya?ml|txt|wav|mp3|flac|parquet)\b",
     re.IGNORECASE,
 )
+# Where an order to the reader stands; after a subject (`hands open`, `a mouse click`) a verb or noun describes.
+_CLAUSE = r"(?:^|[.!?;:,–—]\s*|\b(?:and|then|now|but|instead|please)\s+)[\"'(“‘]*"
 _INSTRUCTION = re.compile(
     r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:previous|prior|above|earlier|instructions?|rules?|prompts?"
     r"|everything|all)\b"
     r"|\b(?:system|developer)\s+(?:prompt|message|instruction)"
-    r"|\b(?:execute|run|open|visit|download|install|click|send|delete|write|print|output)\s+(?:\w+\s+){0,3}"
+    rf"|{_CLAUSE}(?:execute|run|open|visit|download|install|click|send|delete|write|print|output)\s+(?:\w+\s+){{0,3}}"
     r"(?:files?|commands?|links?|urls?|websites?|code|scripts?|prompts?|folders?|following|secrets?)\b"
-    r"|\b(?:print|output|reply|respond|answer)\s+(?:with|only|in|exactly|to\s+this)\b"
+    rf"|{_CLAUSE}(?:print|output|reply|respond|answer)\s+(?:with|only|in|exactly|to\s+this)\b"
     r"|\b(?:you|the\s+reader|the\s+user|whoever\s+reads)\s+(?:must|should|shall|have\s+to|need\s+to|are\s+(?:now|to))\b"
-    r"|\b(?:please|kindly)\b|\bdo\s+not\b|\bdon['’]t\b|\bapi[ _-]?key\b|\bpassword\b",
+    rf"|{_CLAUSE}(?:please|kindly|do\s+not|don['’]t)\b|\bapi[ _-]?key\b|\bpassword\b",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
@@ -87,14 +89,14 @@ _REFUSAL = re.compile(
 )
 _PLACEHOLDER = re.compile(r"[{}]|\$\w|\[(?:insert|class|label|sound|name)[^\]]*\]|%s|<\|", re.IGNORECASE)
 
-# Short words that are frequent in one language and no English words.
+# Short words that are frequent in one language and no English words (so without no, do, as, die, met, pour, van, …).
 _FOREIGN = {
-    "French": "le la les des une du dans et est avec sur qui pour pas aux ce cette fort rue son d'un d'une",
-    "German": "der die das und ist ein eine einen einem im mit auf von zu nicht laut wird über aus den dem",
+    "French": "le la les des une du dans et est avec sur qui pas aux ce cette rue d'un d'une",
+    "German": "der das und ist ein eine einen einem im mit auf von zu nicht laut wird über aus dem",
     "Spanish": "el la los las una y es con por que del en sonido muy fuerte calle perro",
-    "Italian": "il lo gli una che di della nel con per suono forte e è",
-    "Portuguese": "o os uma que do da no na com por muito som e é",
-    "Dutch": "de het een en van met op niet luid wordt geluid",
+    "Italian": "il lo gli una che di della nel con suono è",
+    "Portuguese": "os uma que da na com por muito som é",
+    "Dutch": "de het een en op niet luid wordt geluid",
 }
 _FOREIGN_SETS = {language: frozenset(words.split()) for language, words in _FOREIGN.items()}
 _SHORT = (
@@ -154,11 +156,11 @@ def screen(text: str, bounds: Bounds) -> Finding | None:
 
 
 def _other_language(text: str) -> Finding | None:
-    """Another language in Latin letters, told by its function words; single words can't be told apart so."""
+    """Another language in Latin letters, told by two of its function words; one alone, however often, tells nothing."""
     words = re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)?", text.casefold())
     english = sum(word in _ENGLISH for word in words)
     language, count = max(
-        ((name, sum(word in known for word in words)) for name, known in _FOREIGN_SETS.items()),
+        ((name, len(known.intersection(words))) for name, known in _FOREIGN_SETS.items()),
         key=lambda pair: pair[1],
     )
     if count >= 2 and count > english:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from foley.report import comparison_figures, svg
 from foley.report import figures as draw
-from foley.report.mixes import as_they_are
+from foley.report.mixes import as_they_are, tuned_on_test
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import words
 from foley.report.values import Cell, Row, ValueTable, crosses_zero, interval_text, points, where
@@ -33,7 +33,11 @@ def class_panels(
             else:
                 # The mean over splits repeats a class that one split tests, and hides which split that was.
                 splits = [s for s in splits if s != MEAN] or splits
-            systems = book.systems(study, dataset, ["recall", "precision"])
+            systems = [
+                s
+                for s in book.systems(study, dataset, ["recall", "precision"])
+                if not tuned_on_test(s.variant)
+            ]
             plain = as_they_are(s.method for s in systems) if words(study).by_source else []
             # References have no variant of their own with methods in it.
             for variant in dict.fromkeys(s.variant for s in systems if s.method not in REFERENCES):

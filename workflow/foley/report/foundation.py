@@ -60,7 +60,9 @@ def foundation(
         "Accuracy on real test clips against the part of the real training clips that there is (the axis is "
         "logarithmic), with 95 % bands: real clips alone, with each source's clips, and with the mix that validation "
         "clips chose in each split. The zero-shot score is that of synthetic clips alone. All trainings of a "
-        "recogniser take as many optimiser steps.",
+        "recogniser take as many optimiser steps. Filters, active generation, the choice and a probe's penalty use the "
+        "labels of all validation clips, also where few real clips are learnt from: who has few lacks those, too. A "
+        "part is rounded up to whole clips of each class; the table of clips has the true numbers.",
         tuple(panels),
         folded=False,
     )

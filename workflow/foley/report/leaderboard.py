@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from foley.report import figures as draw
 from foley.report import svg
+from foley.report.mixes import tuned_on_test
 from foley.report.scores import MEAN, REFERENCES, UPPER_REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import is_leaky, words
 from foley.report.values import Cell, Published, Row, ValueTable, is_share, where
@@ -73,7 +74,9 @@ def read_published(paths: Sequence[Path]) -> list[Published]:
 
 def system_detail(system: System) -> str:
     """What stands below a method's name."""
-    return ", ".join(part for part in (system.variant, UPPER_REFERENCES.get(system.method, "")) if part)
+    tuned = "weights chosen on the test clips" if tuned_on_test(system.variant) else ""
+    parts = (system.variant, tuned, UPPER_REFERENCES.get(system.method, ""))
+    return ", ".join(part for part in parts if part)
 
 
 def _refers_to(reference: str, variant: str) -> bool:

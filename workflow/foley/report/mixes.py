@@ -39,6 +39,12 @@ def as_they_are(methods: Iterable[str]) -> list[str]:
     return [method for _, method in largest.values()]
 
 
+def tuned_on_test(variant: str) -> bool:
+    """Whether weights were chosen on the test clips (protocol ``published``): such gains are no verdict."""
+    match = _VARIANT.fullmatch(variant)
+    return match is not None and match["protocol"] is not None
+
+
 def read_variant(variant: str) -> tuple[str, int, str]:
     """Recogniser, percentage of real clips, and protocol (empty for the clean one)."""
     match = _VARIANT.fullmatch(variant)

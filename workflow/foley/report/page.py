@@ -19,6 +19,7 @@ from foley.report import figures as draw
 from foley.report import svg
 from foley.report.audio_gallery import in_pairs
 from foley.report.audio_quality import audio_quality
+from foley.report.chosen import Choices
 from foley.report.class_gains import class_panels
 from foley.report.class_vectors import class_vectors
 from foley.report.confusion import Confusion, read_confusions
@@ -106,6 +107,8 @@ def write_report(
     labels = {summary.dataset: summary.labels for summary in summaries}
 
     found = verdicts(book)
+    its = prompted or FoundationTables()
+    choices = Choices(its.choices, its.costs)
     ranked, leaderboard_svgs = boards(book, literature)
     by_class, class_svgs = class_panels(book, labels)
     map_panels, map_svgs = _map_panels(maps)
@@ -116,7 +119,7 @@ def write_report(
         spread(book),
         synthetic_quality(book),
         audio_quality(book, quality, literature, labels),
-        foundation(book, prompted or FoundationTables(), labels),
+        foundation(book, its, labels),
         class_vectors(book),
         diverse_embeddings(book),
         speech(book, spoken or SpeechTables(), labels),
@@ -132,7 +135,7 @@ def write_report(
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         figure_style=Markup(svg.STYLE),
-        verdicts=[_verdict_panel(verdict, book) for verdict in found],
+        verdicts=[_verdict_panel(verdict, book, choices) for verdict in found],
         wins=who_wins(book),
         overviews=overviews(book),
         boards=ranked,
@@ -197,12 +200,24 @@ def _environment() -> jinja2.Environment:
 # ---- verdict ----
 
 
-def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
+def _verdict_panel(verdict: Verdict, book: ScoreBook, choices: Choices) -> dict[str, Any]:
     variants = list(dict.fromkeys(finding.system.variant for finding in verdict.findings))
     splits = {finding.split for finding in verdict.findings}
     count = book.split_count(verdict.study, verdict.dataset)
     its = words(verdict.study)
-    rows = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.findings]
+    told = [
+        choices.of(verdict.study, verdict.dataset, f.system.variant, f.split)
+        if f.system.method == CHOSEN
+        else None
+        for f in verdict.findings
+    ]
+    rows = [
+        _finding_context(f, len(variants) > 1, len(splits) > 1) | {"chosen": one.text if one else ""}
+        for f, one in zip(verdict.findings, told, strict=True)
+    ]
+    # The comparison that validation clips promised most of: test clips have no say in what the lead names.
+    promises = {number: one.promise for number, one in enumerate(told) if one is not None}
+    best = max(promises, key=lambda number: promises[number], default=None)
     controls = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.controls]
     of_sources = [_finding_context(f, len(variants) > 1, len(splits) > 1) for f in verdict.sources]
     # Each once, though it stands beside every split without leaks.
@@ -261,6 +276,7 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook) -> dict[str, Any]:
         "variant": variants[0] if len(variants) == 1 else "",
         "where": where(splits.copy().pop(), count) if len(splits) == 1 else "",
         "rows": rows,
+        "best": None if best is None else rows[best],
         "figures": marked_up(draw.gains_svgs(panels)),
     }
 
@@ -282,6 +298,7 @@ def _finding_context(finding: Finding, with_variant: bool, with_split: bool) -> 
         "leaky": [_finding_context(f, False, True) for f in finding.leaky],
         "rival": finding.rival,
         "to_rival": finding.to_rival,
+        "chosen": "",
     }
 
 

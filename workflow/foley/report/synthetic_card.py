@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import yaml
 
 from foley import tables
-from foley.generators.audio.published import NO_MODEL, PUBLISHED, Licence, PublishedModel
+from foley.generators.audio.published import NO_MODEL, Licence, PublishedModel, published_model
 from foley.report.dataset_card import plain
 from foley.tables.audio_studies import GENERATION_COST, REJECTED_SYNTHETIC, SYNTHETIC_CLIPS
 from foley.tables.prompts import PROMPTS
@@ -75,7 +75,7 @@ def render_synthetic_card(of: SyntheticSet, provenance: Mapping[str, Any] | None
     costs = tables.read(of.costs, GENERATION_COST).to_pylist()
     prompts = tables.read(of.prompt_table, PROMPTS, columns=["label", "strategy", "text", "model"])
     model_id, revision = _model(clips, costs, of)
-    known = PUBLISHED.get(model_id)
+    known = published_model(model_id)
     licence = _licence(model_id, known, of.licence)
     if known is None:
         # A card may be passed on: where a folder lies is nobody's business.
@@ -111,10 +111,10 @@ def _model(clips: Any, costs: Sequence[Mapping[str, Any]], of: SyntheticSet) -> 
 
 
 def _licence(model_id: str, known: PublishedModel | None, given: str | None) -> Licence:
+    if known is not None:  # whatever an option says of it
+        return known.licence
     if given is not None:
         return Licence(given, given)
-    if known is not None:
-        return known.licence
     return NO_MODEL if model_id == "noise" else Licence("unknown", "unknown")
 
 
@@ -127,7 +127,7 @@ def _head(of: SyntheticSet, licence: Licence, count: int, model_id: str) -> list
         facts |= {"license_name": licence.name, "license_link": licence.url}
     facts |= {
         "task_categories": ["audio-classification"],
-        "tags": ["audio", "synthetic", "text-to-audio", *([model_id] if model_id in PUBLISHED else [])],
+        "tags": ["audio", "synthetic", "text-to-audio", *([model_id] if published_model(model_id) else [])],
         "size_categories": [next(name for least, name in _SIZES if count >= least)],
         "source_datasets": [],
         "configs": [{"config_name": "default", "data_files": "clips/*.parquet"}],

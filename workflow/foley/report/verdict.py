@@ -1,7 +1,8 @@
 """The verdict: does synthetic data help, by how much, and how sure is that?
 
-Every method is judged, in the order of the configuration; none is picked by its result on test data. Splits that leak
-recordings never decide where there are others: what they would have said stands beside the verdict.
+Every method is judged, in the order of the configuration; none is picked by its result on test data, and what was
+tuned on test data (the protocol `published`) is left out. Splits that leak recordings never decide where there are
+others: what they would have said stands beside the verdict.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from foley.report.mixes import as_they_are
+from foley.report.mixes import as_they_are, tuned_on_test
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import is_leaky, words
 
@@ -107,7 +108,7 @@ def _findings(book: ScoreBook, study: str, dataset: str) -> list[Finding]:
     for metric in others or [m for m in metrics if m.startswith(GAIN)]:
         baseline = metric.partition(GAIN)[2]
         for system in book.systems(study, dataset, [metric]):
-            if system.method == baseline or system.method in REFERENCES:
+            if system.method == baseline or system.method in REFERENCES or tuned_on_test(system.variant):
                 continue
             splits = [s for s in book.splits(study, dataset) if book.get(study, dataset, s, system, metric)]
             clean = [MEAN] if MEAN in splits else book.leak_free(study, splits)

@@ -142,6 +142,7 @@ PROMPTED = TableKind(
         "template": (TEXT, "sentence for a class"),
         "rank": (INT32, "place of the class's prompt among those of all classes, from 1"),
         "average_precision": (FLOAT64, "average precision over the first 10 prompts"),
+        "similarity": (FLOAT64, "cosine of the clip and the class's prompt"),
     },
     ("clip_id",),
 )

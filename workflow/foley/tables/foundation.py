@@ -67,7 +67,10 @@ COSTS = TableKind(
             "seconds of generating; of a generator that was trained here, of its jobs; or null",
         ),
         "device": (TEXT, "GPUs that made the clips, or cpu; null for a generator that was trained here"),
-        "requests": (INT64, "requests to a language model, or null"),
+        "requests": (
+            INT64,
+            "requests to a language model, with those that failed before an answer came, or null",
+        ),
         "input_tokens": (INT64, "tokens sent to it, or null"),
         "output_tokens": (INT64, "tokens that it wrote, or null"),
     },

@@ -47,8 +47,9 @@ LLM_REQUESTS = TableKind(
         "reason": (TEXT, "why the status is not ok, or null"),
         "input_tokens": (INT64, "tokens of the question"),
         "output_tokens": (INT64, "tokens of the answer and of the thinking before it"),
-        "attempts": (INT32, "requests that were sent until the answer came"),
+        "attempts": (INT32, "requests that were sent until the answer came, over all runs"),
         "seconds": (FLOAT64, "how long the last of them took, when it was sent"),
+        "lost_tokens": (INT64, "tokens, at worst, of those before it whose answer was lost on the way"),
     },
     ("class_id", "round", "purpose"),
     frozenset(

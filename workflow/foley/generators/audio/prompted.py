@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from foley.download.http import is_offline
-from foley.generators.audio.published import pinned
+from foley.generators.audio.published import pinned, published_model
 from foley.training.loop import choose_device
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,13 @@ class PromptedOptions:
         for name in ("max_clipped", "max_rejected"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name):g} must lie in [0, 1]")
+        model = str(getattr(self, "model", ""))
+        known = published_model(model)
+        if known is not None and self.licence not in (None, known.licence.identifier):
+            raise ValueError(
+                f"licence {self.licence!r} is not that of {model}, which is under {known.licence.name}; leave it "
+                "out: it is for models that are not known here"
+            )
 
 
 # Options that a clip does not depend on, rounding apart.

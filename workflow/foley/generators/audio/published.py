@@ -88,6 +88,11 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+def published_model(model: str) -> PublishedModel | None:
+    """What is known of a hub id; its case does not matter, as on the hub."""
+    return next((known for name, known in PUBLISHED.items() if name.casefold() == model.casefold()), None)
+
+
 def pinned(model: str, revision: str | None) -> str:
     """The commit of a hub model: the one given, or the one pinned here.
 

@@ -57,6 +57,6 @@ class GeminiClient(GeminiService):
         except httpx2.TimeoutException:
             raise late() from None
         except httpx2.RequestError as error:
-            raise unconnected(error) from None
+            raise unconnected(error, sent=not isinstance(error, httpx2.ConnectError)) from None
         http = response.sdk_http_response
         return (http.body if http is not None else None) or ""

@@ -5,6 +5,7 @@ It knows neither seeds nor a limit to thinking: the first is not sent, the secon
 
 from __future__ import annotations
 
+import threading
 import warnings
 from importlib import import_module
 from typing import Any
@@ -36,9 +37,15 @@ class LegacyGeminiClient(GeminiService):
             client_options={"api_endpoint": address(settings.base_url)},
         )
         self._service = import_module("google.generativeai.client").get_default_generative_client()
-        session: Any = getattr(self._service.transport, "_session", None)
+        session: Any = self._service.transport._session
         if hasattr(session, "_max_refresh_attempts"):
             session._max_refresh_attempts = 0  # it would send a request with a refused key two times more
+        # The package reads a response by its own schema and fails on what does not fit, though it was paid for.
+        self._came = threading.local()
+        session.hooks["response"].append(self._keep)
+
+    def _keep(self, response: Any, **_: Any) -> None:
+        self._came.body = response.content
 
     def send(self, request: Request) -> str:
         import google.generativeai as legacy
@@ -52,19 +59,21 @@ class LegacyGeminiClient(GeminiService):
             request.model, system_instruction=request.system, generation_config=parameters
         )
         model._client = self._service
+        self._came.body = b""
         try:
-            response = model.generate_content(request.text, request_options=patience)
+            model.generate_content(request.text, request_options=patience)
         except exceptions.GoogleAPICallError as error:
             body = _error_body(error.response)
             raise self.failed(error.code or 500, error.message, error.response, body) from None
         except requests.exceptions.Timeout:
             raise late() from None
         except requests.exceptions.RequestException as error:
-            raise unconnected(error) from None
-        except (json_format.ParseError, UnicodeDecodeError):
-            raise broken() from None
-        # Back to the JSON that the service sent, less what the package does not know.
-        return json_format.MessageToJson(type(response._result).pb(response._result), indent=None)
+            # urllib3's name for one that never came about; requests has but one class for all.
+            raise unconnected(error, sent="NewConnectionError" not in repr(error)) from None
+        except (json_format.ParseError, ValueError, RecursionError):
+            if not self._came.body:
+                raise broken() from None
+        return str(self._came.body, "utf-8", "replace")
 
 
 def _error_body(response: Any) -> object:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import urllib.parse
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 # Private, but the house reads this header in one way.
 from foley.download.http import retry_after as retry_after
 from foley.prompts.clients.protocol import (
     LONGEST_ANSWER,
+    UNREADABLE,
     Answer,
     ClientSettings,
     Request,
@@ -80,15 +82,16 @@ def generation(request: Request) -> dict[str, Any]:
 
 
 def late() -> Unavailable:
-    return Unavailable("the service did not answer in time")
+    return Unavailable("the service did not answer in time", paid=True)
 
 
-def unconnected(error: Exception) -> Unavailable:
-    return Unavailable(f"the connection failed: {type(error).__name__}")
+def unconnected(error: Exception, sent: bool) -> Unavailable:
+    """``sent``: whether the request may have reached the service before the connection failed."""
+    return Unavailable(f"the connection failed: {type(error).__name__}", paid=sent)
 
 
 def broken() -> Unavailable:
-    return Unavailable("the service's response broke off, or is no response of Gemini's")
+    return Unavailable("the service's response broke off, or is no response of Gemini's", paid=True)
 
 
 def dialect(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,10 +143,13 @@ class _Feedback(BaseModel):
     blockReason: str | None = None
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**40)]
+
+
 class _Usage(BaseModel):
-    promptTokenCount: int = 0
-    candidatesTokenCount: int = 0
-    totalTokenCount: int = 0
+    promptTokenCount: _Count = 0
+    candidatesTokenCount: _Count = 0
+    totalTokenCount: _Count = 0
 
 
 class _Response(BaseModel):
@@ -158,13 +164,28 @@ class _Response(BaseModel):
 def read_response(body: str, model: str, secret: str) -> Answer:
     """The answer in a response's JSON.
 
+    A whole response was paid for, so it is an answer whatever it holds: null is like a field that is not there, and one
+    of another form than Gemini's is `UNREADABLE`.
+
     Raises:
-        Unavailable: it is none; a proxy answered, or the connection broke off.
+        Unavailable: the body is no whole JSON object; a proxy answered, or the connection broke off.
     """
     try:
-        response = _Response.model_validate_json(body)
-    except ValidationError:
+        whole: object = json.loads(body)
+    except json.JSONDecodeError:
         raise broken() from None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, nesting without end
+        whole = {"candidates": UNREADABLE}
+    if not isinstance(whole, Mapping):
+        raise broken()
+    try:
+        whole = _without_null(whole)
+    except RecursionError:
+        whole = {"candidates": UNREADABLE}
+    try:
+        response = _Response.model_validate(whole)
+    except ValidationError:
+        response = _Response(candidates=[_Candidate(finishReason=UNREADABLE)], usageMetadata=_usage_in(whole))
     candidate = response.candidates[0] if response.candidates else _Candidate(finishReason="NO_CANDIDATE")
     blocked = response.promptFeedback.blockReason
     usage = response.usageMetadata
@@ -173,9 +194,32 @@ def read_response(body: str, model: str, secret: str) -> Answer:
             :LONGEST_ANSWER
         ],
         model=without(secret, response.modelVersion or model)[:200],
-        finish=(f"PROMPT_BLOCKED: {blocked}" if blocked else candidate.finishReason or "UNKNOWN")[:200],
+        finish=without(
+            secret, f"PROMPT_BLOCKED: {blocked}" if blocked else candidate.finishReason or "UNKNOWN"
+        )[:200],
         input_tokens=usage.promptTokenCount,
         # The total counts the thinking as well, which is paid for like an answer.
         output_tokens=max(usage.candidatesTokenCount, usage.totalTokenCount - usage.promptTokenCount),
-        raw=without(secret, body)[:LONGEST_ANSWER],
+        raw=_encodable(without(secret, body))[:LONGEST_ANSWER],
     )
+
+
+def _usage_in(whole: object) -> _Usage:
+    try:
+        return _Usage.model_validate(whole.get("usageMetadata", {}) if isinstance(whole, Mapping) else {})
+    except ValidationError:
+        return _Usage()
+
+
+def _without_null(value: Any) -> Any:
+    """JSON without null, and with texts that can be written down."""
+    if isinstance(value, Mapping):
+        return {_encodable(key): _without_null(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_null(inner) for inner in value if inner is not None]
+    return _encodable(value) if isinstance(value, str) else value
+
+
+def _encodable(text: str) -> str:
+    """A text in which half a surrogate pair, which no encoding knows, is the replacement character."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 # More of an answer is cut off where it arrives.
 LONGEST_ANSWER = 1_000_000
+# How an answer finished that came whole, but not in the service's form.
+UNREADABLE = "UNREADABLE"
 _LONGEST_MESSAGE = 300
 
 
@@ -40,7 +42,8 @@ class Answer:
     """What a model said.
 
     model: version that answered, in its own words.
-    finish: STOP where it had finished, MAX_TOKENS where it was cut off; else why there is no answer.
+    finish: STOP where it had finished, MAX_TOKENS where it was cut off, UNREADABLE where the response is of another
+        form than the service's; else why there is no answer.
     output_tokens: of the answer and of the thinking before it.
     raw: the whole response as JSON.
     """
@@ -93,11 +96,15 @@ class ClientError(ValueError):
 
 
 class Unavailable(Exception):
-    """A failure that may pass; ``wait_s`` where the service says how long to wait."""
+    """A failure that may pass.
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    wait_s: how long to wait, where the service says so.
+    paid: whether the service may have answered and count it, though nothing of use came.
+    """
+
+    def __init__(self, reason: str, wait_s: float | None = None, *, paid: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.wait_s = reason, wait_s
+        self.reason, self.wait_s, self.paid = reason, wait_s, paid
 
 
 def api_key() -> str:

@@ -9,10 +9,10 @@ a bounded number of times. If none of them will do, its place stays empty and `r
 recorded as they are, not normalised.
 
 **Nothing is made twice.** Finished clips lie in the cache, outside of what Snakemake removes when a job dies, each
-under a hash of all that it depends on: weights, options, library versions, the generator's code, prompt and seed. They
-are written batch by batch, whole or not at all, and a batch is what it would have been in an uninterrupted run. So a
-killed job loses one batch at most; other shards, more clips a class or another dataset with the same prompts cost
-nothing for what is there already.
+under a hash of all that it depends on: weights, options, library versions, prompt, seed, and the code of the generator,
+of checks and encoding (`foley.studies.audio.prompted_clip`). They are written batch by batch, whole or not at
+all, and a batch is what it would have been in an uninterrupted run. So a killed job loses one batch at most; other
+shards, more clips a class or another dataset with the same prompts cost nothing for what is there already.
 """
 
 from __future__ import annotations
@@ -26,26 +26,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from foley import tables
-from foley.audio.decode import SILENCE_PEAK, encode_flac, to_mono, to_pcm16
-from foley.audio.loudness import loudness_lufs, rms_db
-from foley.generators.audio.prompted import NO_MATTER, PromptedGenerator, Ranking, plan_batches
+from foley.generators.audio.prompted import NO_MATTER, PromptedGenerator, plan_batches
 from foley.prompts.read import prompt_of_clip, read_prompts
 from foley.runtime.seeds import derive
+from foley.studies.audio.prompted_clip import candidates_of, make_clips
 from foley.tables import FLOAT32, FLOAT64, INT32, INT64, TEXT, TableKind
 from foley.tables.audio_studies import GENERATION_COST, REJECTED_SYNTHETIC, SYNTHETIC_CLIPS
 
 log = logging.getLogger(__name__)
 
 PROMPTED = "prompted"
-# A sample this near to full scale counts as clipped: generators that end in a tanh reach no further.
-CLIPPED_AT = 0.999
 # Rows of a table that are in memory at once.
 _ROWS_AT_ONCE = 32
 _A_DAY_S = 86_400.0
@@ -193,7 +188,7 @@ def generate_prompted(
         generator: loaded.
         wanted: the shard's clips, in the order of their ids.
         cache: folder where finished clips outlive a killed job.
-        code: hash of the generator's code.
+        code: hash of all code that a clip depends on (`code_of_clips`).
 
     Raises:
         ValueError: too many clips failed all attempts; nothing is written, finished clips stay in the cache.
@@ -211,10 +206,10 @@ def generate_prompted(
         log.info("%d of %d clips are in the cache", there, len(wanted))
     # All clips are put into batches, finished or not, so that a batch is the same whenever it is made.
     lengths = generator.lengths([clip.text for clip in wanted])
-    for batch in progress(plan_batches(lengths, max(1, options.batch_size // _candidates(generator)))):
+    for batch in progress(plan_batches(lengths, max(1, options.batch_size // candidates_of(generator)))):
         missing = [row for row in batch if keys[row] not in finished]
         if missing:
-            made = _make(generator, [wanted[row] for row in missing])
+            made = make_clips(generator, [(wanted[row].text, wanted[row].seed) for row in missing])
             finished.keep([{"key": keys[row], **one} for row, one in zip(missing, made, strict=True)])
     refused, costs = _write(
         clips, generator, asked, list(zip(wanted, keys, strict=True)), finished, provenance
@@ -234,130 +229,6 @@ def generate_prompted(
             spent["clips"], spent["drawn"], spent["rejected"], spent["seconds"], spent["device"],
             spent["audio_s"] / max(spent["seconds"], 1e-9),
         )  # fmt: skip
-
-
-def fault_of(audio: np.ndarray, max_clipped: float) -> tuple[str, str] | None:
-    """Why a clip [C, T] will not do, and what was seen; None for a good one."""
-    if not np.isfinite(audio).all():
-        return "not_finite", f"{int((~np.isfinite(audio)).sum())} samples are NaN or infinite"
-    mono = to_mono(audio.T)
-    loudest = float(np.abs(mono - mono.mean()).max(initial=0.0))
-    if loudest < SILENCE_PEAK:
-        return "silent", f"no sample above {loudest:.1e} of full scale"
-    clipped = float((np.abs(mono) >= CLIPPED_AT).mean())
-    if clipped > max_clipped:
-        return "clipped", f"{clipped:.1%} of the samples at full scale or beyond, at most {max_clipped:.1%}"
-    return None
-
-
-def _candidates(generator: PromptedGenerator) -> int:
-    return generator.candidates() if isinstance(generator, Ranking) else 1
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """A draw of one clip: the best of its candidates that will do, or why none will."""
-
-    seed: int
-    audio: np.ndarray | None
-    fault: tuple[str, str] | None = None
-    rank: int | None = None
-    score: float | None = None
-
-
-def _make(generator: PromptedGenerator, wanted: Sequence[Wanted]) -> list[dict[str, Any]]:
-    """Rows of `_FINISHED`, without their keys, of clips that go through the model together."""
-    options = generator.options
-    candidates = _candidates(generator)
-    found: dict[int, dict[str, Any]] = {}
-    seconds = [0.0] * len(wanted)
-    left = list(range(len(wanted)))
-    for attempt in range(options.attempts):
-        seeds = [
-            wanted[row].seed if attempt == 0 else derive(wanted[row].seed, "again", attempt) for row in left
-        ]
-        started = time.perf_counter()
-        drawn = _draw(generator, [wanted[row].text for row in left], seeds, candidates)
-        spent = (time.perf_counter() - started) / len(left)
-        again = []
-        for row, one in zip(left, drawn, strict=True):
-            seconds[row] += spent
-            if one.audio is None and attempt + 1 < options.attempts:
-                again.append(row)
-                continue
-            found[row] = {
-                "seed": one.seed,
-                "attempts": attempt + 1,
-                "drawn": (attempt + 1) * candidates,
-                "seconds": seconds[row],
-                "device": _device_name(),
-                **_described(one, generator.sample_rate_hz, candidates),
-            }
-        if not again:
-            break
-        log.warning("%d clips will not do and are drawn again (%s)", len(again), _reasons(drawn))
-        left = again
-    return [found[row] for row in range(len(wanted))]
-
-
-def _draw(
-    generator: PromptedGenerator, texts: Sequence[str], seeds: Sequence[int], candidates: int
-) -> list[_Drawn]:
-    options = generator.options
-
-    def made_of(prompts: Sequence[str], own: Sequence[int]) -> tuple[Tensor, list[tuple[str, str] | None]]:
-        audio = generator.generate(prompts, own, options.duration_s)
-        return audio, [fault_of(one, options.max_clipped) for one in audio.numpy()]
-
-    if candidates == 1 or not isinstance(generator, Ranking):
-        audio, faults = made_of(texts, seeds)
-        return [
-            _Drawn(seed, one if fault is None else None, fault)
-            for seed, one, fault in zip(seeds, audio.numpy(), faults, strict=True)
-        ]
-    every = [text for text in texts for _ in range(candidates)]
-    own = [derive(seed, "candidate", number) for seed in seeds for number in range(candidates)]
-    audio, faults = made_of(every, own)
-    good = [row for row, fault in enumerate(faults) if fault is None]
-    score = dict(
-        zip(good, generator.scores([every[row] for row in good], audio[good]), strict=True) if good else []
-    )
-    found = []
-    for first in range(0, len(every), candidates):
-        rows = [row for row in range(first, first + candidates) if row in score]
-        if not rows:
-            found.append(_Drawn(own[first], None, faults[first]))
-            continue
-        best = max(rows, key=lambda row: (score[row], -row))
-        found.append(_Drawn(own[best], audio[best].numpy(), None, 0, score[best]))
-    return found
-
-
-def _described(one: _Drawn, sample_rate_hz: int, candidates: int) -> dict[str, Any]:
-    if one.audio is None:
-        reason, detail = one.fault or ("", "")
-        return {"reason": reason, "detail": detail}
-    mono = np.ascontiguousarray(to_mono(one.audio.T))
-    return {
-        "candidate_rank": one.rank,
-        "candidates": candidates if one.rank is not None else None,
-        "candidate_score": one.score,
-        "channels": len(one.audio),
-        "peak": float(np.abs(mono).max()),
-        "rms_db": rms_db(mono),
-        "loudness_lufs": loudness_lufs(mono, sample_rate_hz),
-        "duration_s": len(mono) / sample_rate_hz,
-        "flac": encode_flac(to_pcm16(mono), sample_rate_hz),
-    }
-
-
-def _reasons(drawn: Iterable[_Drawn]) -> str:
-    named = [one.fault[0] for one in drawn if one.fault is not None]
-    return ", ".join(f"{named.count(reason)} {reason}" for reason in sorted(set(named)))
-
-
-def _device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def _write(

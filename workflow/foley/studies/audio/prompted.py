@@ -33,7 +33,7 @@ def prompt_synthetic(
     progress: Progress = iter,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the rank of each synthetic clip's own prompt among those of all classes of the split.
+    """Write the rank of each synthetic clip's own prompt among those of all classes of the split, and its cosine.
 
     Args:
         synthetic: tables of synthetic clips.
@@ -129,7 +129,10 @@ def _write(
             hits = prompt_hits(vectors, texts, truth, ranks=range(1, len(texts) + 1))
             # A clip is right at its own text's rank and at all after it.
             ranks = 1 + len(texts) - hits.correct.sum(axis=0)
-            for clip_id, rank, precision in zip(ids, ranks, hits.average_precision, strict=True):
+            cosines = (vectors * texts[truth]).sum(axis=1)  # both are of length 1
+            for clip_id, rank, precision, cosine in zip(
+                ids, ranks, hits.average_precision, cosines, strict=True
+            ):
                 if clip_id in rows:
                     raise ValueError(
                         f"{shard}: clip `{clip_id}` is in another table, too; ids must be unique"
@@ -140,6 +143,7 @@ def _write(
                     "template": template,
                     "rank": int(rank),
                     "average_precision": float(precision),
+                    "similarity": float(cosine),
                 }
     silent = sorted(class_of.keys() - rows.keys())
     if silent:

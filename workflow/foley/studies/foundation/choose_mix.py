@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foley import tables
 from foley.metrics import classification as metric
@@ -63,17 +62,3 @@ def choose_mix(
     table = table.set_column(column, table.schema.field(column), pa.array([CHOSEN] * len(table), pa.string()))
     tables.write(choice, MIX_CHOICE, rows, provenance)
     tables.write(predictions, PREDICTIONS, table, provenance)
-
-
-def often(choices: Sequence[Path]) -> dict[tuple[str, str], dict[str, int]]:
-    """(dataset, variant) -> mix -> in how many splits it was chosen, most often first."""
-    table = tables.read(list(choices), MIX_CHOICE)
-    table = table.filter(pc.equal(table["chosen"], 1))
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for row in table.to_pylist():
-        of_variant = found.setdefault((row["dataset"], row["variant"]), {})
-        of_variant[row["method"]] = of_variant.get(row["method"], 0) + 1
-    return {
-        key: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-        for key, counts in found.items()
-    }

@@ -1,8 +1,9 @@
 """Which classes' synthetic clips mislead: the class filter, and active generation.
 
 Both ask validation clips alone. The filter is the source's: a recogniser that was trained on synthetic clips only names
-real ones, and the classes that it names with the lowest precision leave the synthetic set. Active generation spends the
-same number of clips in all, on the classes in which validation clips gained when synthetic clips were added.
+real ones, and the classes that it names with the lowest precision leave the synthetic set. Active generation spends at
+most as many clips in all as the mix without it, more of them on the classes in which validation clips gained when
+synthetic clips were added. It picks from the clips that the generator has made.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ def allocate_clips(
     added: Path,
     pool: Mapping[int, int],
     amount: int,
+    floor: float,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write how many synthetic clips of each class active generation takes (CLASS_CHOICE).
@@ -104,6 +106,7 @@ def allocate_clips(
         added: of the one that also had ``amount`` synthetic clips of every class.
         pool: class id -> clips that the source has at most.
         amount: times the number of classes, the clips to spend.
+        floor: see :func:`share_out`.
 
     Raises:
         ValueError: no predictions of validation clips, or of different ones.
@@ -114,13 +117,12 @@ def allocate_clips(
             f"{added} and {without} answer for different validation clips; delete them so that they are made again"
         )
     gains = class_gains(here, base, list(pool))
-    counts = share_out(
-        {class_id: shrunk(gain, n) for class_id, (gain, n) in gains.items()}, pool, amount * len(pool)
-    )
+    shrunken = {class_id: shrunk(gain, n) for class_id, (gain, n) in gains.items()}
+    counts = share_out(shrunken, pool, amount * len(pool), floor)
     if not any(counts.values()):
         reasons = dict.fromkeys(pool, "no class gained")
     else:
-        reasons = {c: "gained" if counts[c] else "did not gain" for c in pool}
+        reasons = {c: "gained" if shrunken[c] > 0 else "did not gain" for c in pool}
     rows = [
         {
             "class_id": class_id,
@@ -152,12 +154,23 @@ def shrunk(gain: float, n: int) -> float:
     return 0.0 if math.isnan(gain) else gain * n / (n + PRIOR_CLIPS)
 
 
-def share_out(gains: Mapping[int, float], pool: Mapping[int, int], budget: int) -> dict[int, int]:
+def share_out(
+    gains: Mapping[int, float], pool: Mapping[int, int], budget: int, floor: float = 0.0
+) -> dict[int, int]:
     """Class id -> clips: the budget in proportion to positive gains, no class above its pool.
 
     What a full class leaves goes to the others that gain. Largest remainders round, so the sum is the budget, or all
     that the gaining classes have. Nothing is spent where nothing gains.
+
+    Args:
+        floor: part of the budget that all classes share evenly before, so that none is without clips beside many of
+            another; what an even share leaves over, rounded down, goes by gains.
     """
+    if floor and any(gain > 0 for gain in gains.values()):
+        even = {class_id: min(there, int(budget * floor / len(pool))) for class_id, there in pool.items()}
+        rest = {class_id: there - even[class_id] for class_id, there in pool.items()}
+        more = share_out(gains, rest, budget - sum(even.values()))
+        return {class_id: even[class_id] + more[class_id] for class_id in pool}
     counts = dict.fromkeys(pool, 0)
     open_classes = [c for c in sorted(pool) if gains.get(c, 0.0) > 0 and pool[c] > 0]
     left = min(budget, sum(pool[c] for c in open_classes))

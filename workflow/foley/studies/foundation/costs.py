@@ -75,7 +75,7 @@ def write_costs(
             row["compute_s"] = _total_seconds(expense.benchmarks)
         if expense.requests is not None:
             asked = tables.read(expense.requests, LLM_REQUESTS)
-            row["requests"] = len(asked)
+            row["requests"] = sum(max(1, attempts or 1) for attempts in asked["attempts"].to_pylist())
             for name in ("input_tokens", "output_tokens"):
                 row[name] = sum(value or 0 for value in asked[name].to_pylist())
         rows.append(row)

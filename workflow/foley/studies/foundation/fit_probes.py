@@ -50,7 +50,8 @@ def fit_probes(
     """Write PREDICTIONS of validation and of test clips, and MIX_CLIPS.
 
     Args:
-        protocol: which clips choose the L2 penalty: ``clean`` the validation clips, ``published`` the test clips.
+        protocol: which clips choose the L2 penalty: ``clean`` the validation clips, ``published`` the test clips; it
+            learns from validation clips, too, and gives no answers for them.
         real, embedded: EMBEDDINGS of the dataset's clips, and of the source's.
         options: of :class:`foley.classifiers.linear_probe.LinearProbe`.
         seeds: of the draws, together with ``draw_seed``.
@@ -66,10 +67,11 @@ def fit_probes(
     torch.set_num_threads(threads)
     rows = read_partition(partition, labels["split"])
     class_ids = classes_in(rows)
-    source = MixClips(rows, synthetic, choice, prompted, drop_fraction)
+    source = MixClips(rows, synthetic, choice, prompted, drop_fraction, protocol)
     draws = {seed: source.draw(mix, draw_seed + seed) for seed in seeds}
-    held_out = {role: clips_in(rows, role) for role in (VALIDATION, TEST)}
-    if not held_out[VALIDATION]:
+    roles = (TEST,) if protocol == PUBLISHED else (VALIDATION, TEST)
+    held_out = {role: clips_in(rows, role) for role in roles}
+    if not held_out[roles[0]]:
         raise ValueError(
             f"split {labels['split']} has no validation clips, which choose filters and mixes; use another split"
         )
@@ -88,7 +90,7 @@ def fit_probes(
     for row, draw in zip(membership, draws.values(), strict=True):
         row[[row_of[clip_id] for clip_id in (*draw.real, *draw.made)]] = True
     judge = torch.zeros(len(clip_ids), dtype=torch.bool)
-    judge[[row_of[clip_id] for clip_id in held_out[TEST if protocol == PUBLISHED else VALIDATION]]] = True
+    judge[[row_of[clip_id] for clip_id in held_out[roles[0]]]] = True
     probes = LinearProbe(options, len(class_ids)).fit(x, y, membership, judge)
     for seed, strength, count in zip(seeds, probes.strengths.tolist(), membership.sum(1), strict=True):
         log.info("seed %d: %d clips, L2 penalty %g", seed, count, strength)

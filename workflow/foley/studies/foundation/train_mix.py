@@ -17,7 +17,7 @@ from foley.studies.audio.clips import read_waveforms
 from foley.studies.audio.splits import TEST, TRAIN, VALIDATION, classes_in, clips_in, read_partition
 from foley.studies.audio.training import label_clips, options_of, predict, real_clips, train_seeds
 from foley.studies.foundation.class_filter import read_choice
-from foley.studies.foundation.mix import ACTIVE, CLAP, PRECISION, PUBLISHED, Mix
+from foley.studies.foundation.mix import ACTIVE, CLAP, CLEAN, PRECISION, PUBLISHED, Mix
 from foley.studies.foundation.mixes import draw_real, draw_synthetic, read_pool
 from foley.tables.audio_studies import PROMPTED
 from foley.tables.features import HISTORY
@@ -47,8 +47,9 @@ class MixClips:
     rows: the split's partition (AUDIO_PARTITION).
     synthetic: tables of the source's clips (SYNTHETIC_CLIPS).
     choice: clips by class (CLASS_CHOICE), for the filters `precision` and `active`.
-    prompted: CLAP's ranks of the source's clips (PROMPTED), for the filter `clap`.
+    prompted: how near CLAP finds the source's clips to their prompts (PROMPTED), for the filter `clap`.
     drop_fraction: part of a class's clips that `clap` drops.
+    protocol: ``published`` also learns from the validation clips: in it the test clips choose.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -56,6 +57,7 @@ class MixClips:
     choice: Path | None = None
     prompted: Sequence[Path] = ()
     drop_fraction: float = 0.2
+    protocol: str = CLEAN
 
     def draw(self, mix: Mix, seed: int) -> Draw:
         """The clips of the mix in the draw of a seed.
@@ -64,6 +66,8 @@ class MixClips:
             ValueError: a source that has too few clips or clips that are not for this split; a missing table.
         """
         trained = clips_in(self.rows, TRAIN)
+        if self.protocol == PUBLISHED:
+            trained |= clips_in(self.rows, VALIDATION)
         class_ids = classes_in(self.rows)
         real = {clip_id: trained[clip_id] for clip_id in draw_real(trained, mix.real_percent, seed)}
         if mix.source is None:
@@ -89,21 +93,21 @@ def nearest_to_prompt(
 ) -> list[str]:
     """Of each class's clips those that CLAP finds nearest to its prompt, as the part ``1 - drop_fraction``; ordered.
 
-    By the rank of the class's prompt among those of all classes; of equal ranks the first id stays. One clip of each
-    class stays at least.
+    By the cosine of a clip and its class's prompt (the CLAP score). Its rank among the prompts of all classes would not
+    do: a good generator's clips are nearly all first. One clip of a class stays at least; of equal ones the first id.
 
     Raises:
         ValueError: a clip that CLAP was not asked about.
     """
-    table = tables.read(list(prompted), PROMPTED, columns=["clip_id", "rank"])
-    rank = dict(zip(table["clip_id"].to_pylist(), table["rank"].to_pylist(), strict=True))
-    unknown = sorted(set(clip_ids) - rank.keys())
+    table = tables.read(list(prompted), PROMPTED, columns=["clip_id", "similarity"])
+    near = dict(zip(table["clip_id"].to_pylist(), table["similarity"].to_pylist(), strict=True))
+    unknown = sorted(clip_id for clip_id in set(clip_ids) if near.get(clip_id) is None)
     if unknown:
         raise ValueError(
             f"CLAP was not asked about clip `{unknown[0]}`; delete its table so that it is made again"
         )
     of_class: dict[int, list[str]] = {}
-    for clip_id in sorted(clip_ids, key=lambda clip_id: (rank[clip_id], clip_id)):
+    for clip_id in sorted(clip_ids, key=lambda clip_id: (-near[clip_id], clip_id)):
         of_class.setdefault(class_of[clip_id], []).append(clip_id)
     kept = [ids[: kept_of(len(ids), drop_fraction)] for ids in of_class.values()]
     return sorted(clip_id for ids in kept for clip_id in ids)
@@ -162,8 +166,9 @@ def train_mix(
     In memory are all clips that any seed draws, and a second copy of those of one seed.
 
     Args:
-        protocol: ``clean``: options as they are, validation clips to validate on. ``published``: the weights of the
-            step that is best on the test clips; the source did so.
+        protocol: ``clean``: options as they are, validation clips to validate on. ``published``: trained on validation
+            clips too, the weights of the step that is best on the test clips, no answers for validation clips; the
+            source did so.
         audio: clip-store shards of the dataset.
         seeds: of the classifiers; with ``draw_seed`` also of the draws.
         labels: dataset, split, method (the mix) and variant, as the table names them.
@@ -178,24 +183,24 @@ def train_mix(
     torch.set_num_threads(threads)
     rows = read_partition(partition, labels["split"])
     class_ids = classes_in(rows)
-    source = MixClips(rows, synthetic, choice, prompted, drop_fraction)
+    source = MixClips(rows, synthetic, choice, prompted, drop_fraction, protocol)
     draws = {seed: source.draw(mix, draw_seed + seed) for seed in seeds}
     rate, window = classifier(options, len(class_ids), seeds[0]).hears()
-    validation = real_clips(VALIDATION, audio, rows, rate, window, progress)
-    if validation is None:
-        raise ValueError(
-            f"split {labels['split']} has no validation clips, which choose filters and mixes; use another split"
-        )
     tested = real_clips(TEST, audio, rows, rate, window, progress)
     assert tested is not None  # a partition without test clips is never written
+    if protocol == PUBLISHED:
+        options, judge, asked = replace(options, keep="best"), tested, {TEST: tested}
+    else:
+        validation = real_clips(VALIDATION, audio, rows, rate, window, progress)
+        if validation is None:
+            raise ValueError(
+                f"split {labels['split']} has no validation clips, which choose filters and mixes; use another split"
+            )
+        judge, asked = validation, {VALIDATION: validation, TEST: tested}
     # Real clips give their first samples; how far augmentations reach counts alike for all.
     reach = augmentations.reach(window)
     waveforms = _read(audio, [draw.real for draw in draws.values()], rate, reach, progress)
     waveforms |= _read(synthetic, [draw.made for draw in draws.values()], rate, reach, progress)
-    if protocol == PUBLISHED:
-        options, judge = replace(options, keep="best"), tested
-    else:
-        judge = validation
     rounds: list[dict[str, Any]] = []
     answers: list[pa.Table] = []
     kept: list[Any] = []
@@ -210,10 +215,7 @@ def train_mix(
             [facts, repr(options), [repr(part) for part in options_of(augmentations)]],
         )  # fmt: skip
         rounds += [row | {"quantity": f"seed{seed}_{row['quantity']}"} for row in of_seed]
-        answers += [
-            predict(trained, asked, class_ids, labels, role)
-            for role, asked in ((VALIDATION, validation), (TEST, tested))
-        ]
+        answers += [predict(trained, heard, class_ids, labels, role) for role, heard in asked.items()]
         kept += checkpoint
     tables.write(counts, MIX_CLIPS, count_clips(draws, class_ids, labels), provenance)
     tables.write(history, HISTORY, rounds, provenance)
