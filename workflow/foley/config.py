@@ -697,7 +697,8 @@ class JointTraining(Model):
 
     start: Literal["trained", "scratch"] = Field(
         "trained",
-        description="begin with the weights of the single networks and a head that is trained on them, or with new ones",
+        description="begin with the weights of the single networks and a head that is trained on them, or with new "
+        "ones",
     )
     options: dict[str, Any] = Field({}, description="how it is trained (epochs, learning_rate, …)")
 

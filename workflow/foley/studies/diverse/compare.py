@@ -326,9 +326,9 @@ def _similarity_rows(
         keys = [(fold, one, other) for fold in folds if (fold, one, other) in plain]
         if len(keys) == len(folds) > 1:
             seeds = set.intersection(*(set(plain[key]) for key in keys))
-            for values in (plain, debiased):
-                values[MEAN, one, other] = {
-                    s: float(np.mean([values[key][s] for key in keys])) for s in seeds
+            for of_pairs in (plain, debiased):
+                of_pairs[MEAN, one, other] = {
+                    s: float(np.mean([of_pairs[key][s] for key in keys])) for s in seeds
                 }
             variances, freedom = zip(*(errors[key] for key in keys), strict=True)
             errors[MEAN, one, other] = sum(variances) / len(folds) ** 2, sum(freedom)
