@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -252,21 +252,126 @@ def test_too_many_devices_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{"FOLEY_GPUS": ""}, {"CUDA_VISIBLE_DEVICES": ""}, {"CUDA_VISIBLE_DEVICES": "-1"}, {"SLURM_JOB_ID": "1"}],
+    [
+        {"FOLEY_GPUS": ""},
+        {"FOLEY_GPUS": "", "HIP_VISIBLE_DEVICES": "0"},
+        {"CUDA_VISIBLE_DEVICES": ""},
+        {"CUDA_VISIBLE_DEVICES": "-1"},
+        {"CUDA_VISIBLE_DEVICES": "-1,0"},
+        {"CUDA_VISIBLE_DEVICES": "NoDevFiles", "SLURM_JOB_ID": "1"},
+        {"SLURM_JOB_ID": "1"},
+        {"SLURM_JOB_ID": "1", "FOLEY_GPUS": "0"},
+    ],
 )
-def test_without_a_device_the_lease_is_empty(environment: dict[str, str]) -> None:
-    before = dict(environment)
+def test_a_job_that_was_given_no_device_sees_none(environment: dict[str, str]) -> None:
+    """Left unset, CUDA_VISIBLE_DEVICES would let torch use every GPU of the machine."""
     assert device.lease(1, environment).devices == []
-    assert environment == before
+    assert environment["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_candidates() -> None:
-    assert device.candidates({"FOLEY_GPUS": "2,3", "CUDA_VISIBLE_DEVICES": "0,1"}) == ["2", "3"]
-    assert device.candidates({"CUDA_VISIBLE_DEVICES": "GPU-abc,1", "SLURM_JOB_ID": "1"}) == ["GPU-abc", "1"]
-    # A job that asks for no device sees none, lest it use one beside a job that leased it.
+def test_devices_of_amd_are_left_to_slurm() -> None:
+    environment = {"SLURM_JOB_ID": "1", "ROCR_VISIBLE_DEVICES": "0"}
+    assert device.lease(1, environment).devices == []
+    assert "CUDA_VISIBLE_DEVICES" not in environment
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"FOLEY_GPUS": "2,3", "CUDA_VISIBLE_DEVICES": "0,1"}, ["2", "3"]),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-abc,1", "SLURM_JOB_ID": "1"}, ["GPU-abc", "1"]),
+        # What Slurm gave counts, not what was exported on the login node.
+        ({"FOLEY_GPUS": "2,3", "CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_ID": "1"}, ["0"]),
+        ({"FOLEY_GPUS": " 2, 3 "}, ["2", "3"]),
+        ({"FOLEY_GPUS": "5,5"}, ["5"]),
+        ({"CUDA_VISIBLE_DEVICES": "6,-1,7"}, ["6"]),
+    ],
+)
+def test_candidates(environment: dict[str, str], expected: list[str]) -> None:
+    assert list(device.candidates(environment)) == expected
+
+
+def test_a_job_that_asks_for_no_device_sees_none() -> None:
+    """Lest it use one beside a job that leased it."""
     environment = {"FOLEY_GPUS": "0", "CUDA_VISIBLE_DEVICES": "0,1"}
     assert device.lease(0, environment).devices == []
     assert environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Puts an nvidia-smi in the way that says the given words."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(device, "DEVICE_FILES", tmp_path / "dev")
+
+    def say(words: str, status: int = 0) -> None:
+        (folder / "nvidia-smi").write_text(f"#!/bin/sh\necho '{words}'\nexit {status}\n")
+        (folder / "nvidia-smi").chmod(0o755)
+
+    return say
+
+
+def test_devices_are_those_that_nvidia_smi_numbers(
+    nvidia_smi: Callable[[str, int], None], tmp_path: Path
+) -> None:
+    nvidia_smi("0, GPU-aaaa-1\n1, GPU-bbbb-2", 0)
+    assert list(device.candidates({})) == ["0", "1"]
+    # By whatever name a device is called, its lock is one.
+    names = [
+        device.candidates({"FOLEY_GPUS": called})
+        for called in ("1", "GPU-bbbb-2", "GPU-bb", "1,GPU-bbbb-2", "GPU-bb,1")
+    ]
+    assert [list(found.values()) for found in names] == [["GPU-bbbb-2"]] * 5
+    assert device.candidates({"FOLEY_GPUS": "MIG-3,x"}) == {"MIG-3": "MIG-3", "x": "x"}
+    with pytest.raises(RuntimeError, match=r"2 GPUs asked for, 1 to choose from \(0\)"):
+        device.lease(2, {"FOLEY_GPUS": "0,GPU-aaaa-1"})
+    environment = {"FOLEY_GPU_LOCKS": str(tmp_path / "locks")}
+    device.lease(1, environment).release()
+    assert environment.items() >= {"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}.items()
+
+
+def test_words_of_nvidia_smi_are_no_devices(
+    nvidia_smi: Callable[[str, int], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nvidia_smi("No devices were found", 0)
+    assert device.candidates({}) == {}
+    environment: dict[str, str] = {}
+    assert device.lease(1, environment).devices == []
+    # Nobody said that there is none: what torch finds without NVIDIA's driver it may use.
+    assert environment == {}
+    assert caplog.text == ""
+    nvidia_smi("Driver/library version mismatch", 18)
+    assert device.candidates({}) == {}
+    assert "nvidia-smi fails (18): Driver/library version mismatch" in caplog.text
+    # The driver's device files are there all the same, as in a container that lacks the tool.
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia3", "nvidia5", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / "dev" / name).touch()
+    assert list(device.candidates({})) == ["0", "1"]
+
+
+def test_locks_may_be_shared_by_users(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "locks"
+    device.lease(1, {"FOLEY_GPUS": "4", "FOLEY_GPU_LOCKS": str(folder)}).release()
+    modes = [path.stat().st_mode & 0o7777 for path in (folder, folder / "local", folder / "local/4.lock")]
+    assert modes == [0o1777, 0o1777, 0o666]
+    assert folder.parent.stat().st_mode & 0o002 == 0
+
+
+def test_a_job_says_what_it_waits_for(tmp_path: Path, processes: Processes) -> None:
+    program = """
+        import logging, sys
+        from foley.runtime import device
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+        device.lease(1)
+    """
+    held = device.lease(1, {"FOLEY_GPUS": "4", "FOLEY_GPU_LOCKS": str(tmp_path / "locks")})
+    waiting = processes.start(program, FOLEY_GPUS="4, 4")
+    assert "waits for 1 of the GPUs 4 (locks in " in processes.wait_for_line(waiting)
+    held.release()
+    assert waiting.wait(60) == 0
 
 
 # The lock
@@ -394,6 +499,33 @@ def test_a_job_ends_with_the_workflow_that_started_it(processes: Processes, tmp_
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     pytest.fail("the job outlived its workflow")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_job_without_files_to_open_is_no_orphan(processes: Processes, tmp_path: Path) -> None:
+    """It cannot see whether its workflow is there, says so, and goes on; gone is what /proc does not know."""
+    program = textwrap.dedent(SNAKEMAKE) + (
+        "import os, resource\n"
+        "from foley.runtime.job import announce_workflow\n"
+        "announce_workflow()\n"
+        "if os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+        "with run_job(snakemake):\n"
+        "    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))\n"
+        "    time.sleep(1.5)\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "print('done')\n"
+    )
+    status, out, errors = processes.run(program, FOLEY_GPUS="")
+    assert (status, out, errors) == (0, "done\n", "")
+    log = (tmp_path / "logs" / "extract.log").read_text()
+    assert log.count("cannot see whether the workflow is there") == 1
+    orphan = textwrap.dedent(SNAKEMAKE) + "with run_job(snakemake): print('never')\n"
+    namespace = os.readlink("/proc/self/ns/pid")
+    status, out, _ = processes.run(orphan, FOLEY_GPUS="", FOLEY_WORKFLOW=f"99999999 {namespace}")
+    assert (status, out) == (143, "")
+    assert "process 99999999) is gone: the job ends" in (tmp_path / "logs" / "extract.log").read_text()
 
 
 # On a cluster

@@ -89,12 +89,10 @@ def announce_workflow() -> None:
 
 
 def _ancestors() -> Iterator[int]:
+    """Raises OSError where /proc does not say: one of them has just ended, or no file can be opened."""
     pid = os.getpid()
     while pid > 1:
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         yield pid
 
 
@@ -108,8 +106,24 @@ def _die_with_the_workflow() -> None:
     if not workflow or not namespace or namespace != _pid_namespace():
         return
 
+    unseen = False
+
+    def is_gone() -> bool:
+        nonlocal unseen
+        try:
+            return int(workflow) not in _ancestors()
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # a process between it and us has just ended
+        except OSError as error:
+            # Out of open files, for example: that says nothing of the workflow.
+            if not unseen:
+                log.warning("cannot see whether the workflow is there: %s", error)
+            unseen = True
+            return False
+
     def end_if_gone() -> None:
-        if int(workflow) not in _ancestors():
+        if is_gone():
+            log.error("the workflow that started this job (process %s) is gone: the job ends", workflow)
             os._exit(143)
 
     def watch() -> None:
@@ -189,8 +203,8 @@ def run_job(snakemake: Any) -> Iterator[Job]:
     keep_freed_memory()
     _die_with_the_workflow()
     _prepare_for_slurm(job, snakemake.resources, log_path)
-    held = None
     try:
+        # Held to the end of the process, whose CUDA context goes last: the kernel frees it.
         held = device.lease(int(snakemake.resources.get("gpu", 0) or 0))
         start = time.monotonic()
         log.info("%s starts; devices %s", job.name, held.devices or "cpu")
@@ -204,7 +218,5 @@ def run_job(snakemake: Any) -> Iterator[Job]:
         handler.close()
         sys.exit(1)
     finally:
-        if held is not None:
-            held.release()
         root.removeHandler(handler)
         handler.close()
