@@ -5,6 +5,8 @@ What processes do to one another is tested with real processes.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foley.runtime import code, device, lock, slurm
+from foley.runtime.identity import Process
 from foley.runtime.seeds import SeedStreams, derive
 
 LIBRARY = Path(__file__).resolve().parents[1] / "workflow" / "foley"
@@ -44,7 +48,8 @@ class Processes:
         }
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(program), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=self.folder,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+            cwd=self.folder,
         )  # fmt: skip
         self.started.append(process)
         return process
@@ -399,6 +404,45 @@ def test_only_one_run_holds_the_lock(processes: Processes, tmp_path: Path) -> No
     assert processes.wait_for_line(processes.start(program, str(path))) == "held"
 
 
+def test_a_lock_that_cannot_be_held_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    assert "File exists" in str(lock.hold(tmp_path / "file" / "lock"))
+
+    def no_locks(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert lock.hold(tmp_path / "lock") == "the file system knows no locks (No locks available)"
+    monkeypatch.undo()
+    assert lock.hold(tmp_path / "lock") is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_is_known_again(processes: Processes) -> None:
+    program = """
+        import sys
+        from foley.runtime.identity import Process
+        print(Process.this(), flush=True)
+        sys.stdin.read()
+    """
+    other = processes.start(program)
+    process = Process.parse(processes.wait_for_line(other))
+    assert process is not None
+    assert Process.parse(str(process)) == process
+    assert process.pid == other.pid
+    assert process.is_gone() is False
+    # Another that got its number, another machine, another container, this machine before it was started anew.
+    assert replace(process, started="1").is_gone() is True
+    assert replace(process, host="login2").is_gone() is None
+    assert replace(process, namespace="pid:[7]").is_gone() is None
+    assert replace(process, namespace="pid:[7]", boot="earlier").is_gone() is True
+    other.kill()  # not waited for yet, a zombie
+    deadline = time.monotonic() + 10
+    while not process.is_gone():
+        assert time.monotonic() < deadline
+    assert Process.parse("") is Process.parse("a b c d e") is None
+
+
 # The frame around every script
 
 SNAKEMAKE = """
@@ -593,25 +637,80 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_jobs_of_a_lost_run_are_cancelled(queue: Path) -> None:
-    note = queue / "results" / ".slurm_run"
-    assert slurm.cancel_lost_run(note, 5) == []
+LOST = Process.this()
+
+
+def note_lost(note: Path, **changes: str) -> None:
+    """The note of a run whose main process was on this machine, as it is now but for ``changes``, and is gone."""
     slurm.note_run(note, "run-1")
-    assert slurm.cancel_lost_run(note, 5) == ["11", "12_3"]
+    name, process = note.read_text().splitlines()
+    assert (name, process) == ("run-1", str(LOST))
+    lost = replace(LOST, **({"started": "1"} | changes))
+    note.write_text(f"{name}\n{lost}\n")
+
+
+def end_lost(note: Path, patience_s: float = 5, guarded: bool = True) -> tuple[list[str], list[str]]:
+    said: list[str] = []
+    return slurm.end_lost_run(note, patience_s, guarded=guarded, say=said.append), said
+
+
+@pytest.mark.parametrize("changes", [{"started": "1"}, {"boot": "earlier"}])
+def test_jobs_of_a_lost_run_are_cancelled(queue: Path, changes: dict[str, str]) -> None:
+    note = queue / "results" / ".slurm_run"
+    assert end_lost(note) == ([], [])
+    note_lost(note, **changes)
+    found, (said,) = end_lost(note)
+    assert found == ["11", "12_3"]
+    assert "cancelled 2 jobs of a run whose main process is gone: 11 12_3" in said
     assert (queue / "queue").read_text() == ""
     assert not note.exists()
 
 
-def test_a_lost_run_that_cannot_be_ended_stops_the_next(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["another machine", "another container", "unknown", "unguarded"])
+def test_jobs_of_a_run_that_may_live_are_left_alone(queue: Path, where: str) -> None:
+    """Locks may be kept to each machine, so that one was got on a second login node says nothing of the first."""
+    note = queue / "results" / ".slurm_run"
+    if where == "unknown":
+        note.parent.mkdir()
+        note.write_text("run-1\n")
+    else:
+        changes = {"another machine": {"host": "login2"}, "another container": {"namespace": "pid:[7]"}}
+        note_lost(note, **changes.get(where, {}))
+    before = note.read_text()
+    with pytest.raises(RuntimeError, match=r"end them with `scancel --name=run-1` and start again"):
+        end_lost(note, guarded=where != "unguarded")
+    assert (queue / "queue").read_text() == "11\n12_3\n"
+    assert note.read_text() == before
+    # Once none is left, it goes on, and says what it cannot know.
+    (queue / "queue").write_text("")
+    found, said = end_lost(note, guarded=where != "unguarded")
+    assert found == []
+    assert [("taken for lost" in line) for line in said] == ([] if where == "unguarded" else [True])
+    assert not note.exists()
+
+
+def test_a_living_run_is_told_without_a_lock(queue: Path) -> None:
     note = queue / ".slurm_run"
     slurm.note_run(note, "run-1")
+    (queue / "queue").write_text("")
+    with pytest.raises(
+        RuntimeError, match=rf"another run is under way in this folder \(process {os.getpid()}\)"
+    ):
+        end_lost(note, guarded=False)
+    assert note.exists()
+
+
+def test_a_lost_run_that_cannot_be_ended_stops_the_next(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = queue / ".slurm_run"
+    note_lost(note)
+    before = note.read_text()
     (queue / "stuck").touch()
     with pytest.raises(RuntimeError, match=r"do not end: see `squeue --name=run-1`"):
-        slurm.cancel_lost_run(note, 0.1)
+        end_lost(note, 0.1)
     (queue / "broken").touch()
     with pytest.raises(RuntimeError, match="Unable to contact slurm controller"):
-        slurm.cancel_lost_run(note, 5)
+        end_lost(note)
     monkeypatch.setenv("PATH", str(queue / "nowhere"))
     with pytest.raises(RuntimeError, match="whose commands are not on this machine"):
-        slurm.cancel_lost_run(note, 5)
-    assert note.read_text() == "run-1\n"
+        end_lost(note)
+    assert note.read_text() == before

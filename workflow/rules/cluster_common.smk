@@ -47,28 +47,50 @@ def record_own_outputs():
     PersistenceBase.finished = recorded
 
 
+def say(message):
+    print(f"foley: {message}", file=sys.stderr)
+
+
 def take_over():
-    """Hold the lock of the results; cancel what a lost run has left in Slurm's queue; note this run's name there."""
-    guarded = lock.hold(Path(RESULTS) / ".lock")
-    # Where the file system knows no locks, the jobs may be those of a run that lives.
-    ended = slurm.cancel_lost_run(LAST_RUN, patience_s=300) if guarded else []
-    if ended:
-        print(
-            f"foley: cancelled {len(ended)} jobs of a run whose main process is gone: {' '.join(ended)}",
-            file=sys.stderr,
-        )
-    run = getattr(workflow.scheduler._executor, "run_uuid", None)
-    if run is not None:
-        slurm.note_run(LAST_RUN, run)
+    """Hold the lock of the results; end what a lost run has left in Slurm's queue."""
+    try:
+        # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
+        unguarded = lock.hold(Path(RESULTS) / ".lock")
+        if unguarded is not None:
+            say(f"nothing keeps a second run out of this folder: {unguarded}")
+        slurm.end_lost_run(LAST_RUN, patience_s=300, guarded=unguarded is None, say=say)
+    except RuntimeError as error:
+        raise WorkflowError(str(error)) from None
 
 
-if workflow.exec_mode == ExecMode.REMOTE:
+def take_over_before_planning():
+    """Take over once Snakemake is about to plan what it will do, and only then.
+
+    Not while this file is read: dry runs, summaries, reports and the like read it, too. Not in `onstart`, which comes
+    after the plan: jobs that end in between would be done again.
+    """
+    prepare = workflow._prepare_dag
+
+    def prepare_alone(*arguments, **options):
+        workflow._prepare_dag = prepare  # once: a report after the run plans again
+        # Only what executes jobs has an executor, and a dry run has one that does nothing.
+        if workflow.executor_plugin is not None and not workflow.dryrun:
+            take_over()
+        return prepare(*arguments, **options)
+
+    workflow._prepare_dag = prepare_alone
+
+
+if workflow.exec_mode == ExecMode.DEFAULT:
+    take_over_before_planning()
+elif workflow.exec_mode == ExecMode.REMOTE:
     record_own_outputs()
 
 
 onstart:
-    # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
-    take_over()
+    run = getattr(workflow.scheduler._executor, "run_uuid", None)
+    if run is not None:
+        slurm.note_run(LAST_RUN, run)
 
 
 onsuccess:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from foley.runtime import device
+from foley.runtime.identity import pid_namespace
 from foley.runtime.memory import call_when_over, keep_freed_memory
 from foley.tables import SCRATCH
 
@@ -76,16 +77,9 @@ def _plain(value: Any) -> Any:
 WORKFLOW = "FOLEY_WORKFLOW"
 
 
-def _pid_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
 def announce_workflow() -> None:
     """Let processes started from here know that they are this workflow's jobs."""
-    os.environ[WORKFLOW] = f"{os.getpid()} {_pid_namespace()}"
+    os.environ[WORKFLOW] = f"{os.getpid()} {pid_namespace()}"
 
 
 def _ancestors() -> Iterator[int]:
@@ -103,7 +97,7 @@ def _die_with_the_workflow() -> None:
     """
     workflow, _, namespace = os.environ.get(WORKFLOW, "").partition(" ")
     # Nobody's job, or one that cannot see its workflow: no /proc, or a container with process ids of its own.
-    if not workflow or not namespace or namespace != _pid_namespace():
+    if not workflow or not namespace or namespace != pid_namespace():
         return
 
     unseen = False
