@@ -76,6 +76,9 @@ def take_over_before_planning():
         # Only what executes jobs has an executor, and a dry run has one that does nothing.
         if workflow.executor_plugin is not None and not workflow.dryrun:
             take_over()
+            plugin = sys.modules[workflow.executor_plugin.executor.__module__]
+            if plugin.__name__ == slurm.PLUGIN:
+                slurm.watch_jobs(plugin)
         return prepare(*arguments, **options)
 
     workflow._prepare_dag = prepare_alone
