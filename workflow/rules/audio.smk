@@ -51,7 +51,11 @@ rule train_generator:
         gpu=lambda wc: P.config.audio_generators[wc.generator].gpus,
         # One task, however many devices: the script starts a process for each itself.
         tasks=0,
-        mem_mb=memory(8000, of_input=3),
+        mem_mb=memory(
+            8000,
+            of_input=3,
+            processes=lambda wc: P.config.audio_generators[wc.generator].gpus,
+        ),
         runtime=minutes(1440),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),

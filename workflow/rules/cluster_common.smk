@@ -4,26 +4,34 @@
 from snakemake.persistence import PersistenceBase
 
 from foley.runtime import slurm
+from foley.runtime.job import announce_cluster_job
 
 # The name of the last run, unless it came to a good end.
 LAST_RUN = Path(RESULTS) / ".slurm_run"
 
 
-def memory(mb, of_input=0):
-    """Resource `mem_mb`: MiB, so many times the input's size on top, doubled with each attempt."""
+def memory(mb, of_input=0, processes=lambda wildcards: 1):
+    """Resource `mem_mb`: MiB, so many times the input's size on top, for each process; doubled with each attempt."""
 
     def plain(wildcards, attempt):
-        return mb * 2 ** (attempt - 1)
+        return slurm.ask_for(
+            mb * processes(wildcards), attempt, P.config.cluster.max_mem_mb
+        )
 
     def with_input(wildcards, input, attempt):
-        return int(mb + of_input * input.size_mb) * 2 ** (attempt - 1)
+        each = mb + of_input * input.size_mb
+        return slurm.ask_for(
+            each * processes(wildcards), attempt, P.config.cluster.max_mem_mb
+        )
 
     return with_input if of_input else plain
 
 
 def minutes(first):
     """Resource `runtime`: minutes, doubled with each attempt."""
-    return lambda wildcards, attempt: first * 2 ** (attempt - 1)
+    return lambda wildcards, attempt: slurm.ask_for(
+        first, attempt, P.config.cluster.max_runtime_min
+    )
 
 
 def record_own_outputs():
@@ -87,6 +95,7 @@ def take_over_before_planning():
 if workflow.exec_mode == ExecMode.DEFAULT:
     take_over_before_planning()
 elif workflow.exec_mode == ExecMode.REMOTE:
+    announce_cluster_job()
     record_own_outputs()
 
 

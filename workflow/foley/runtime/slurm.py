@@ -20,6 +20,12 @@ from foley.runtime.identity import Process
 from foley.tables import atomic_file
 
 
+def ask_for(first: float, attempt: int, most: int | None = None) -> int:
+    """What an attempt (from 1) asks for: ``first``, doubled with each further one, and never more than ``most``."""
+    asked = int(first * 2 ** (attempt - 1))
+    return asked if most is None else min(asked, most)
+
+
 def _call(*command: str) -> str:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
