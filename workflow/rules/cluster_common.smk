@@ -4,7 +4,7 @@
 from snakemake.persistence import PersistenceBase
 
 from foley.runtime import slurm
-from foley.runtime.job import announce_cluster_job
+from foley.runtime.job import announce_cluster_job, refuse_variables
 
 # The name of the last run, unless it came to a good end.
 LAST_RUN = Path(RESULTS) / ".slurm_run"
@@ -61,13 +61,16 @@ def say(message):
 
 def take_over():
     """Hold the lock of the results; end what a lost run has left in Slurm's queue."""
+    scratch = (workflow.resource_settings.default_resources or {}).get("tmpdir")
     try:
+        # Before Snakemake makes a folder of that name.
+        refuse_variables(str(getattr(scratch, "raw", "")))
         # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
         unguarded = lock.hold(Path(RESULTS) / ".lock")
         if unguarded is not None:
             say(f"nothing keeps a second run out of this folder: {unguarded}")
         slurm.end_lost_run(LAST_RUN, patience_s=300, guarded=unguarded is None, say=say)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise WorkflowError(str(error)) from None
 
 
