@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+
+from foley.runtime.code import module_file
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = sorted(ROOT.glob("envs/*.yaml"))
@@ -52,18 +58,133 @@ def test_what_holds_on_one_machine_holds_on_a_cluster() -> None:
     assert default == {key: slurm.get(key) for key in default}
 
 
-@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
-def test_conda_environments_have_the_versions_that_are_tested(path: Path) -> None:
-    def key(requirement: str) -> str:
-        return re.sub(r"[-_.]+", "-", requirement.partition("==")[0]).lower()
+def key(requirement: str) -> str:
+    """A package's name, as it is compared."""
+    return re.sub(r"[-_.]+", "-", requirement.partition("==")[0]).lower()
 
-    tested = {key(line): line.partition("==")[2] for line in (ROOT / "constraints.txt").read_text().split()}
-    packages = [
+
+def packages_of(environment: Path) -> list[str]:
+    return [
         package
-        for entry in yaml.safe_load(path.read_text())["dependencies"]
+        for entry in yaml.safe_load(environment.read_text())["dependencies"]
         if isinstance(entry, dict)
         for package in entry["pip"]
     ]
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_conda_environments_have_the_versions_that_are_tested(path: Path) -> None:
+    tested = {key(line): line.partition("==")[2] for line in (ROOT / "constraints.txt").read_text().split()}
+    packages = packages_of(path)
     assert packages
     for package in packages:
         assert package.partition("==")[2] == tested[key(package)], package
+
+
+# What a script may run of the library, definition by definition: a file, and the name of a function or class in it;
+# no name for what importing the file runs. A function that is named is taken to be called, a class with all its
+# methods. What is loaded by name (`foley.runtime.code.load`) is not followed.
+Part = tuple[Path, str]
+
+
+@cache
+def parse(path: Path) -> tuple[list[ast.stmt], dict[str, ast.stmt]]:
+    """Statements that importing a file runs, and its definitions by name."""
+    body = ast.parse(path.read_bytes()).body
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [s for s in body if not isinstance(s, kinds)], {s.name: s for s in body if isinstance(s, kinds)}
+
+
+@cache
+def imports(path: Path, name: str) -> tuple[dict[str, Part], set[Part], set[str]]:
+    """Of a part: names that stand for other parts, the files that it imports, and the third-party modules."""
+    statements, definitions = parse(path)
+    known: dict[str, Part] = {}
+    files, others = set(), set()
+    for statement in [definitions[name]] if name else statements:
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.dump(statement.test):
+            continue
+        for node in ast.walk(statement):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                base = str(node.module)
+                modules = [base]
+                for alias in node.names:
+                    module, file = module_file(f"{base}.{alias.name}"), module_file(base)
+                    if module or file:
+                        part = (module, "") if module else (file, alias.name)
+                        known[alias.asname or alias.name] = part  # type: ignore[assignment]
+            for module in modules:
+                if file := module_file(module):
+                    files.add((file, ""))
+                elif module.partition(".")[0] not in sys.stdlib_module_names:
+                    others.add(module.partition(".")[0])
+    return known, files, others
+
+
+@cache
+def named(path: Path, name: str) -> set[Part]:
+    """The parts that a part names."""
+    statements, definitions = parse(path)
+    known = imports(path, "")[0] | imports(path, name)[0]
+    found = {(path, "")} | imports(path, name)[1]
+    for node in (node for s in ([definitions[name]] if name else statements) for node in ast.walk(s)):
+        if isinstance(node, ast.Name) and node.id in definitions:
+            found.add((path, node.id))
+        elif isinstance(node, ast.Name) and node.id in known:
+            found.add(known[node.id])
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            file, of = known.get(node.value.id, (path, "?"))
+            if not of:
+                found.add((file, node.attr))
+    return {resolved(*part) for part in found}
+
+
+def resolved(path: Path, name: str) -> Part:
+    """The part itself where it is imported from elsewhere; the file where it is a constant."""
+    if name in parse(path)[1]:
+        return path, name
+    elsewhere = imports(path, "")[0].get(name)
+    return resolved(*elsewhere) if elsewhere else (path, "")
+
+
+def reached(script: Path) -> set[str]:
+    """Third-party modules that a script may import."""
+    todo: list[Part] = [(script, "")]
+    seen: set[Part] = set()
+    while todo:
+        part = todo.pop()
+        if part not in seen:
+            seen.add(part)
+            todo += named(*part)
+    return set().union(*(imports(*part)[2] for part in seen))
+
+
+# Only of Python 3.14, and what stands for it before; `zipfile` of Python 3.11 has no such archives.
+OPTIONAL = {"compression", "zstandard"}
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_conda_environments_hold_what_their_scripts_import(path: Path) -> None:
+    own = {
+        name: ROOT / "workflow/scripts" / f"{script[1]}.py"
+        for name, text in rules().items()
+        if f"envs/{path.name}" in text and (script := re.search(r"scripts/(\w+)\.py", text))
+    }
+    assert own
+    # By name, with the version that is tested: not by way of another package, which may take any.
+    holds = {key(package) for package in packages_of(path)}
+    distributions = metadata.packages_distributions()
+    lacking = {
+        f"{name}: {module}"
+        for name, script in own.items()
+        for module in reached(script) - OPTIONAL - {"snakemake"}
+        if not holds & {key(package) for package in distributions.get(module, [module])}
+    }
+    assert not lacking
+
+
+def test_imports_are_followed_from_function_to_function() -> None:
+    assert {"torch", "numpy", "pyarrow", "soundfile"} <= reached(ROOT / "workflow/scripts/train_encoder.py")
+    assert "jinja2" in reached(ROOT / "workflow/scripts/write_report.py")
+    assert not {"torch", "jinja2"} & reached(ROOT / "workflow/scripts/ingest_shard.py")

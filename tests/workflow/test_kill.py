@@ -17,6 +17,8 @@ import pytest
 import yaml
 from project import Project, environment, made_once
 
+from foley.runtime import lock
+
 pytestmark = [
     pytest.mark.workflow,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
@@ -175,8 +177,31 @@ def test_a_second_run_in_the_same_folder_is_refused(soundbox: Project) -> None:
         assert second.returncode != 0
         assert "another run is under way in this folder" in second.stdout
         assert "Traceback" not in second.stdout
+        # What it would do was not even planned: jobs that end meanwhile would be planned, and done, twice.
+        assert "Building DAG of jobs" not in second.stdout
         assert process.wait(PATIENCE_S) == 0, log.read_text()
     assert soundbox.planned() == []
+
+
+def test_a_look_takes_no_lock(soundbox: Project) -> None:
+    """Nor is it refused while a run is under way."""
+    path = soundbox.path("results/.lock")
+    path.unlink()
+    looks = [["--dry-run"], ["--summary"], ["--dag"], ["--lint"]]
+    for look in looks:
+        done = subprocess.run(
+            soundbox.options(*look), cwd=soundbox.folder, env=environment(), capture_output=True, text=True
+        )
+        assert "under way" not in done.stderr, look
+        assert done.returncode == 0 or look == ["--lint"], done.stderr
+        assert not path.exists(), look
+    assert lock.hold(path) is None
+    try:
+        assert soundbox.planned() == []
+        refused = soundbox.snakemake()
+        assert "another run is under way in this folder" in refused.stdout
+    finally:
+        os.close(lock._held.pop())
 
 
 def test_an_interrupted_run_ends_its_jobs(soundbox: Project) -> None:

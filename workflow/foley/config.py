@@ -755,6 +755,15 @@ class Report(Model):
     map_points: int = Field(1200, ge=10, description="points in the embedding map")
 
 
+class Cluster(Model):
+    """The most that a job asks a cluster for. Rules ask for twice as much with each further attempt."""
+
+    max_mem_mb: int | None = Field(None, ge=1, description="memory of the largest node, MiB; null: no limit")
+    max_runtime_min: int | None = Field(
+        None, ge=1, description="longest time of the partition, minutes; null: no limit"
+    )
+
+
 class Config(Model):
     """config.yaml."""
 
@@ -786,6 +795,7 @@ class Config(Model):
     )
     speech: Speech | None = Field(None, description="the study of speech; null leaves it out")
     report: Report = Report()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _names_are_free(self) -> Config:

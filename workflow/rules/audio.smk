@@ -28,6 +28,11 @@ rule split_clips:
         "../scripts/split_clips.py"
 
 
+def generator_gpus(wildcards):
+    """Devices that one training is spread over, with a process for each."""
+    return P.config.audio_generators[wildcards.generator].gpus
+
+
 rule train_generator:
     """Train a generator of clips on the training clips of one split."""
     input:
@@ -46,12 +51,12 @@ rule train_generator:
     conda:
         "../../envs/torch.yaml"
     # One core a device, beside other jobs; where cores would idle: --set-threads train_generator=8.
-    threads: lambda wc: P.config.audio_generators[wc.generator].gpus
+    threads: generator_gpus
     resources:
-        gpu=lambda wc: P.config.audio_generators[wc.generator].gpus,
+        gpu=generator_gpus,
         # One task, however many devices: the script starts a process for each itself.
         tasks=0,
-        mem_mb=memory(8000, of_input=3),
+        mem_mb=memory(8000, of_input=3, processes=generator_gpus),
         runtime=minutes(1440),
     params:
         generator=lambda wc: P.audio.generator_target(wc.generator),

@@ -4,26 +4,34 @@
 from snakemake.persistence import PersistenceBase
 
 from foley.runtime import slurm
+from foley.runtime.job import announce_cluster_job, refuse_variables
 
 # The name of the last run, unless it came to a good end.
 LAST_RUN = Path(RESULTS) / ".slurm_run"
 
 
-def memory(mb, of_input=0):
-    """Resource `mem_mb`: MiB, so many times the input's size on top, doubled with each attempt."""
+def memory(mb, of_input=0, processes=lambda wildcards: 1):
+    """Resource `mem_mb`: MiB, so many times the input's size on top, for each process; doubled with each attempt."""
 
     def plain(wildcards, attempt):
-        return mb * 2 ** (attempt - 1)
+        return slurm.ask_for(
+            mb * processes(wildcards), attempt, P.config.cluster.max_mem_mb
+        )
 
     def with_input(wildcards, input, attempt):
-        return int(mb + of_input * input.size_mb) * 2 ** (attempt - 1)
+        each = mb + of_input * input.size_mb
+        return slurm.ask_for(
+            each * processes(wildcards), attempt, P.config.cluster.max_mem_mb
+        )
 
     return with_input if of_input else plain
 
 
 def minutes(first):
     """Resource `runtime`: minutes, doubled with each attempt."""
-    return lambda wildcards, attempt: first * 2 ** (attempt - 1)
+    return lambda wildcards, attempt: slurm.ask_for(
+        first, attempt, P.config.cluster.max_runtime_min
+    )
 
 
 def record_own_outputs():
@@ -47,28 +55,57 @@ def record_own_outputs():
     PersistenceBase.finished = recorded
 
 
+def say(message):
+    print(f"foley: {message}", file=sys.stderr)
+
+
 def take_over():
-    """Hold the lock of the results; cancel what a lost run has left in Slurm's queue; note this run's name there."""
-    guarded = lock.hold(Path(RESULTS) / ".lock")
-    # Where the file system knows no locks, the jobs may be those of a run that lives.
-    ended = slurm.cancel_lost_run(LAST_RUN, patience_s=300) if guarded else []
-    if ended:
-        print(
-            f"foley: cancelled {len(ended)} jobs of a run whose main process is gone: {' '.join(ended)}",
-            file=sys.stderr,
-        )
-    run = getattr(workflow.scheduler._executor, "run_uuid", None)
-    if run is not None:
-        slurm.note_run(LAST_RUN, run)
+    """Hold the lock of the results; end what a lost run has left in Slurm's queue."""
+    scratch = (workflow.resource_settings.default_resources or {}).get("tmpdir")
+    try:
+        # Before Snakemake makes a folder of that name.
+        refuse_variables(str(getattr(scratch, "raw", "")))
+        # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
+        unguarded = lock.hold(Path(RESULTS) / ".lock")
+        if unguarded is not None:
+            say(f"nothing keeps a second run out of this folder: {unguarded}")
+        slurm.end_lost_run(LAST_RUN, patience_s=300, guarded=unguarded is None, say=say)
+    except (RuntimeError, ValueError) as error:
+        raise WorkflowError(str(error)) from None
 
 
-if workflow.exec_mode == ExecMode.REMOTE:
+def take_over_before_planning():
+    """Take over once Snakemake is about to plan what it will do, and only then.
+
+    Not while this file is read: dry runs, summaries, reports and the like read it, too. Not in `onstart`, which comes
+    after the plan: jobs that end in between would be done again.
+    """
+    prepare = workflow._prepare_dag
+
+    def prepare_alone(*arguments, **options):
+        workflow._prepare_dag = prepare  # once: a report after the run plans again
+        # Only what executes jobs has an executor, and a dry run has one that does nothing.
+        if workflow.executor_plugin is not None and not workflow.dryrun:
+            take_over()
+            plugin = sys.modules[workflow.executor_plugin.executor.__module__]
+            if plugin.__name__ == slurm.PLUGIN:
+                slurm.watch_jobs(plugin)
+        return prepare(*arguments, **options)
+
+    workflow._prepare_dag = prepare_alone
+
+
+if workflow.exec_mode == ExecMode.DEFAULT:
+    take_over_before_planning()
+elif workflow.exec_mode == ExecMode.REMOTE:
+    announce_cluster_job()
     record_own_outputs()
 
 
 onstart:
-    # Kernel-held, so that a killed run leaves no lock behind (profiles/default turns Snakemake's own off).
-    take_over()
+    run = getattr(workflow.scheduler._executor, "run_uuid", None)
+    if run is not None:
+        slurm.note_run(LAST_RUN, run)
 
 
 onsuccess:

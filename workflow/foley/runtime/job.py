@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from foley.runtime import device
-from foley.runtime.memory import call_when_over, keep_freed_memory
-from foley.tables import SCRATCH
+from foley.runtime.identity import pid_namespace
+from foley.runtime.memory import call_when_over, descendants, keep_freed_memory
+from foley.tables import SCRATCH, clear_scratch, remove_unfinished
 
 T = TypeVar("T")
 log = logging.getLogger("foley")
@@ -76,25 +78,37 @@ def _plain(value: Any) -> Any:
 WORKFLOW = "FOLEY_WORKFLOW"
 
 
-def _pid_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
 def announce_workflow() -> None:
     """Let processes started from here know that they are this workflow's jobs."""
-    os.environ[WORKFLOW] = f"{os.getpid()} {_pid_namespace()}"
+    os.environ[WORKFLOW] = f"{os.getpid()} {pid_namespace()}"
+
+
+# Set in a job that a cluster runs; in one of a local run that is itself within a job of Slurm's, it is not.
+CLUSTER_JOB = "FOLEY_CLUSTER_JOB"
+# Of what a job asked for, the part that it keeps to: Slurm counts the processes of Snakemake beside it as well, and
+# ends a job without a word.
+KEPT_PART = 0.95
+
+
+def announce_cluster_job() -> None:
+    """Let processes started from here know that a cluster runs them, with what they asked it for."""
+    os.environ[CLUSTER_JOB] = "1"
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process at once, from any thread, and what it has started; leave no half-written files."""
+    for pid in descendants():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    remove_unfinished()
+    os._exit(status)
 
 
 def _ancestors() -> Iterator[int]:
+    """Raises OSError where /proc does not say: one of them has just ended, or no file can be opened."""
     pid = os.getpid()
     while pid > 1:
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         yield pid
 
 
@@ -105,12 +119,28 @@ def _die_with_the_workflow() -> None:
     """
     workflow, _, namespace = os.environ.get(WORKFLOW, "").partition(" ")
     # Nobody's job, or one that cannot see its workflow: no /proc, or a container with process ids of its own.
-    if not workflow or not namespace or namespace != _pid_namespace():
+    if not workflow or not namespace or namespace != pid_namespace():
         return
 
+    unseen = False
+
+    def is_gone() -> bool:
+        nonlocal unseen
+        try:
+            return int(workflow) not in _ancestors()
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # a process between it and us has just ended
+        except OSError as error:
+            # Out of open files, for example: that says nothing of the workflow.
+            if not unseen:
+                log.warning("cannot see whether the workflow is there: %s", error)
+            unseen = True
+            return False
+
     def end_if_gone() -> None:
-        if int(workflow) not in _ancestors():
-            os._exit(143)
+        if is_gone():
+            log.error("the workflow that started this job (process %s) is gone: the job ends", workflow)
+            _leave(143)
 
     def watch() -> None:
         while True:
@@ -128,8 +158,8 @@ def _complain(job: Job, message: str, log_path: Path | None) -> None:
     print(f"  log: {log_path}", file=sys.stderr, flush=True)
 
 
-def _keep_to_memory(job: Job, limit_mib: int, log_path: Path | None) -> None:
-    """End this process when it takes more memory than it asked the cluster for.
+def _keep_to_memory(job: Job, asked_mib: int, log_path: Path | None) -> None:
+    """End this process when it takes, with those that it started, more memory than it asked the cluster for.
 
     Many clusters enforce no limit, and then the node fails with all its jobs, or the kernel picks one. A job that ends
     by itself is told from others, and its next attempt asks for more.
@@ -137,27 +167,44 @@ def _keep_to_memory(job: Job, limit_mib: int, log_path: Path | None) -> None:
 
     def end(held_mib: int) -> None:
         message = (
-            f"out of memory: it holds {held_mib} MiB and asked for {limit_mib} (resource `mem_mb`); "
-            "each further attempt asks for twice as much"
+            f"out of memory: it holds {held_mib} MiB and asked for {asked_mib} (resource `mem_mb`); "
+            "each further attempt asks for twice as much, up to `cluster.max_mem_mb` of the config"
         )
         log.error("%s", message)
         _complain(job, message, log_path)
-        os._exit(137)
+        _leave(137)
 
-    call_when_over(limit_mib, end)
+    call_when_over(int(KEPT_PART * asked_mib), end)
 
 
-def _prepare_for_slurm(job: Job, resources: Any, log_path: Path | None) -> None:
+def refuse_variables(scratch: str) -> None:
+    """Refuse a scratch folder that only a shell could find.
+
+    Raises:
+        ValueError: it holds a `$`, which Snakemake keeps as it is, and makes a folder of that name.
+    """
+    if "$" in scratch:
+        raise ValueError(
+            f"resource `tmpdir` {scratch!r}: no variable is filled in here; give a path that every node has, "
+            "or `system_tmpdir` for the node's own TMPDIR"
+        )
+
+
+def _prepare_for_cluster(job: Job, resources: Any, log_path: Path | None) -> None:
     """What a job does on a cluster only: keep to its memory, and build tables in the node's own scratch folder."""
-    if "SLURM_JOB_ID" not in os.environ:
+    if CLUSTER_JOB not in os.environ:
         return
     limit = resources.get("mem_mb")
     if isinstance(limit, int) and limit > 0:
         _keep_to_memory(job, limit, log_path)
-        log.info("Slurm job %s; at most %d MiB", os.environ["SLURM_JOB_ID"], limit)
+        log.info("Slurm job %s; at most %d MiB", os.environ.get("SLURM_JOB_ID", "none"), limit)
     scratch = resources.get("tmpdir")
     if scratch:
+        refuse_variables(str(scratch))
         os.environ[SCRATCH] = str(scratch)
+        cleared = clear_scratch(scratch)
+        if cleared:
+            log.info("removed %d folders that killed jobs left in %s", cleared, scratch)
 
 
 @contextmanager
@@ -188,9 +235,9 @@ def run_job(snakemake: Any) -> Iterator[Job]:
         os.environ[variable] = str(job.threads)
     keep_freed_memory()
     _die_with_the_workflow()
-    _prepare_for_slurm(job, snakemake.resources, log_path)
-    held = None
     try:
+        _prepare_for_cluster(job, snakemake.resources, log_path)
+        # Held to the end of the process, whose CUDA context goes last: the kernel frees it.
         held = device.lease(int(snakemake.resources.get("gpu", 0) or 0))
         start = time.monotonic()
         log.info("%s starts; devices %s", job.name, held.devices or "cpu")
@@ -204,7 +251,5 @@ def run_job(snakemake: Any) -> Iterator[Job]:
         handler.close()
         sys.exit(1)
     finally:
-        if held is not None:
-            held.release()
         root.removeHandler(handler)
         handler.close()

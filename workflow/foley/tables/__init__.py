@@ -7,9 +7,12 @@ target, which is synced and renamed. Nothing here depends on the clock, so equal
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -106,6 +109,46 @@ def _refuse_doubled(table: pa.Table, kind: TableKind) -> None:
         raise TableError(f"table {kind.name}: doubled rows, for example {doubled.slice(0, 1).to_pylist()[0]}")
 
 
+# Of files that this process is just writing.
+_unfinished: set[Path] = set()
+
+
+def remove_unfinished() -> None:
+    """Remove what this process has begun to write, before it ends without unwinding."""
+    for path in list(_unfinished):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _remove_partial(target: Path) -> None:
+    """Remove what writers of a table left that were killed. A table has one writer at a time: the job that makes it."""
+    for entry in os.scandir(target.parent):
+        if entry.name.startswith(f".{target.name}.") and entry.name.endswith(".partial"):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _scratch_prefix() -> str:
+    """How scratch folders begin here: whose they are, on which machine and in which container."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    place = hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]
+    return f"foley-{os.getuid()}_{place}_"
+
+
+def clear_scratch(folder: str | os.PathLike[str]) -> int:
+    """Remove what this user's killed jobs left in a scratch folder on this machine; returns how many folders."""
+    removed = 0
+    prefix = _scratch_prefix()
+    found = list(Path(folder).glob(f"{prefix}*")) if Path("/proc/self").exists() else []
+    for path in found:
+        owner = re.match(r"\w*?_(\d+)_", path.name[len(prefix) :])
+        if owner and not Path(f"/proc/{owner[1]}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            removed += 1
+    return removed
+
+
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path`` that becomes ``path`` when the block ends well, and vanishes when not."""
@@ -114,6 +157,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     fd, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     os.close(fd)
     temporary = Path(name)
+    _unfinished.add(temporary)
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -124,6 +168,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
 
 
 @contextmanager
@@ -133,15 +178,20 @@ def _built_in_scratch(path: str | os.PathLike[str]) -> Iterator[Path]:
     Network file systems are slow at many small writes, and a table gets one with each batch of rows.
     """
     scratch = os.environ.get(SCRATCH)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _remove_partial(Path(path))
     with atomic_file(path) as beside:
         if not scratch:
             yield beside
             return
         Path(scratch).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="foley-", dir=scratch) as folder:
+        prefix = f"{_scratch_prefix()}{os.environ.get('SLURM_JOB_ID', '0')}_{os.getpid()}_"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=scratch) as folder:
+            _unfinished.add(Path(folder))
             built = Path(folder) / Path(path).name
             yield built
             shutil.copyfile(built, beside)
+        _unfinished.discard(Path(folder))
 
 
 class TableWriter:
