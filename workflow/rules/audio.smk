@@ -28,11 +28,6 @@ rule split_clips:
         "../scripts/split_clips.py"
 
 
-def generator_gpus(wildcards):
-    """Devices that one training is spread over, with a process for each."""
-    return P.config.audio_generators[wildcards.generator].gpus
-
-
 rule train_generator:
     """Train a generator of clips on the training clips of one split."""
     input:

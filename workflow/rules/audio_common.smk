@@ -124,6 +124,11 @@ def checkpoint_files(classifier):
     return found
 
 
+def generator_gpus(wildcards):
+    """Devices that one training is spread over, with a process for each."""
+    return P.config.audio_generators[wildcards.generator].gpus
+
+
 wildcard_constraints:
     generator=one_of(P.audio.ids),
     classifier=one_of(P.config.audio_classifiers),

@@ -290,6 +290,7 @@ def _finding_context(finding: Finding, with_variant: bool, with_split: bool) -> 
         "baseline": finding.baseline,
         "gain": finding.gain,
         "p": finding.p,
+        "rival_p": finding.rival_p,
         "quantity": finding.quantity,
         "before": finding.before,
         "after": finding.after,

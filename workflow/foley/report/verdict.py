@@ -36,6 +36,7 @@ class Finding:
     to_rival: Score | None = None  # difference to that
     p: float | None = None  # of the gain, where it takes one beside the interval
     quantity: str = ""  # what the gain is one of, where not accuracy
+    rival_p: float | None = None  # of the difference to its rival, where it takes one
 
     @property
     def outcome(self) -> str:
@@ -46,10 +47,12 @@ class Finding:
 
     @property
     def rivalry(self) -> str:
-        """``more`` or ``less`` than its rival where the interval of the difference excludes 0, else ``unclear``; empty
-        where it has none."""
+        """``more`` or ``less`` than its rival where the interval of the difference excludes 0 and p, if there is one,
+        is small, else ``unclear``; empty where it has none."""
         if self.to_rival is None or self.to_rival.low is None or self.to_rival.high is None:
             return ""
+        if self.rival_p is not None and self.rival_p > LEVEL:
+            return "unclear"
         return "more" if self.to_rival.low > 0 else "less" if self.to_rival.high < 0 else "unclear"
 
 
@@ -141,15 +144,15 @@ def _finding(
     its = words(study)
     rival = its.rival if not its.is_control(system.method) else ""
     to_rival = book.get(study, dataset, split, system, f"{prefix}{DIFFERENCE}{rival}") if rival else None
-    p = (
-        book.get(study, dataset, split, system, f"p_{prefix}{DIFFERENCE}{baseline}")
-        if its.over_folds
-        else None
-    )
+
+    def p_to(other: str) -> float | None:
+        found = book.get(study, dataset, split, system, f"p_{prefix}{DIFFERENCE}{other}")
+        return found.value if its.over_folds and found is not None else None
+
     return Finding(
-        split, system, baseline, gain, before, after, leaky, rival, to_rival,
-        None if p is None else p.value,
+        split, system, baseline, gain, before, after, leaky, rival, to_rival, p_to(baseline),
         its.quantity.replace("accuracy", OTHER_QUANTITIES[quantity]) if prefix else "",
+        p_to(rival) if rival else None,
     )  # fmt: skip
 
 
