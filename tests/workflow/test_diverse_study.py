@@ -122,7 +122,10 @@ def test_networks_are_compared_pair_by_pair(diverse_run: Project, dataset: str) 
                 assert cka == pytest.approx(found[other, "own_head", f"cka_with_{one}"]["value"])
                 debiased = found[one, "own_head", f"debiased_cka_with_{other}"]
                 assert debiased["value"] <= 1 + 1e-9
-                assert debiased["low"] <= debiased["value"] <= debiased["high"]
+                if dataset == "fsd50k":  # four test clips: three are too few to leave one out
+                    assert debiased["low"] is debiased["high"] is None
+                else:
+                    assert debiased["low"] <= debiased["value"] <= debiased["high"]
     assert 0 <= found["pitch", "own_head", "agreement_with_end_to_end"]["value"] <= 1
 
 
