@@ -41,8 +41,12 @@ class ClusterRun:
             assert time.monotonic() < deadline, f"no {what}:\n{self.said()}"
             time.sleep(0.2)
 
-    def succeed(self) -> str:
-        assert self.process.wait(PATIENCE_S) == 0, self.said()
+    def succeed(self, patience_s: float = PATIENCE_S) -> str:
+        try:
+            status = self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the run has not ended after {patience_s:.0f} s:\n{self.said()}") from None
+        assert status == 0, self.said()
         return self.said()
 
     def kill(self) -> None:
@@ -85,10 +89,10 @@ class ClusterProject:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def run(self, *targets: str, **more: Any) -> str:
+    def run(self, *targets: str, patience_s: float = PATIENCE_S, **more: Any) -> str:
         """Run to a good end; returns what was said."""
         with self.started(*targets, **more) as run:
-            return run.succeed()
+            return run.succeed(patience_s)
 
     def attempts(self, since: int) -> list[dict[str, str]]:
         """Rows of the accounting after job number ``since``, in the order of submission."""

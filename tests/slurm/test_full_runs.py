@@ -20,7 +20,8 @@ from cluster import Cluster
 from cluster_project import ClusterProject, check_gpus, same_tables
 from project import REPOSITORY, Project, copy_project
 
-pytestmark = [pytest.mark.slurm_full, pytest.mark.timeout(6 * 3600)]
+PATIENCE_S = 3 * 3600
+pytestmark = [pytest.mark.slurm_full, pytest.mark.timeout(2 * PATIENCE_S)]
 
 # Whether tables are equal does not hang on how long anything learns; each kind of job is there.
 SHORT = {
@@ -34,7 +35,10 @@ def compare(local: Project, on_cluster: Project, cluster: Cluster) -> None:
     """Run both to the end, the local one unless it is done; the tables must be the same, and GPUs shared out."""
     remote = ClusterProject(on_cluster, cluster)
     before = remote.last_job()
-    remote.run()
+    try:
+        remote.run(patience_s=PATIENCE_S)
+    finally:
+        cluster.cancel_all()
     if not local.path("results/report/index.html").exists():
         local.make()
     same_tables(on_cluster.tables(), local.tables())

@@ -45,6 +45,8 @@ rule train_generator:
         generator=one_of(P.config.audio_generators),
     conda:
         "../../envs/torch.yaml"
+    # Everything that a study of clips does waits for it.
+    priority: 10
     # One core a device, beside other jobs; where cores would idle: --set-threads train_generator=8.
     threads: generator_gpus
     resources:
