@@ -43,10 +43,10 @@ rule train_generator:
         f"{RESULTS}/benchmarks/train_generator/dataset={{dataset}}/split={{split}}/{{generator}}.tsv"
     wildcard_constraints:
         generator=one_of(P.config.audio_generators),
-    conda:
-        "../../envs/torch.yaml"
     # Everything that a study of clips does waits for it.
     priority: 10
+    conda:
+        "../../envs/torch.yaml"
     # One core a device, beside other jobs; where cores would idle: --set-threads train_generator=8.
     threads: generator_gpus
     resources:
