@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -137,3 +139,15 @@ def test_a_dataset_added(soundbox: Project) -> None:
 def test_nothing_after_the_folder_moved(finished: Project, soundbox: Project) -> None:
     assert soundbox.folder != finished.folder
     assert soundbox.planned() == []
+
+
+def test_jobs_grow_with_shards_and_not_with_clips(folder_project: Project, tmp_path: Path) -> None:
+    project = folder_project.copy_to(tmp_path / "foley")
+    few = project.planned("shard")
+    for path in [*project.path("clips").rglob("*.wav")]:
+        for copy in range(9):
+            shutil.copy(path, path.with_name(f"{path.stem}-{copy}.wav"))
+    assert project.planned("shard") == few
+    more = project.planned("shard", changes={"datasets": {"mine": {"shards": 3}}})
+    assert sorted(set(more) - set(few)) == sorted(of_shards(2))
+    assert len(more) == len(few) + 2

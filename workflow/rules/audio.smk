@@ -15,6 +15,8 @@ rule split_clips:
         f"{AUDIO_SPLIT}/partition.parquet",
     log:
         f"{RESULTS}/logs/split_clips/dataset={{dataset}}/split={{split}}.log",
+    # Before the encoders of other studies: generators wait for it.
+    priority: 10
     conda:
         "../../envs/report.yaml"
     threads: 1
