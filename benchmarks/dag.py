@@ -20,7 +20,7 @@ TITLE = "The DAG"
 # Datasets that nobody can download without a person: tiny trees in their layouts, so that they take part.
 BY_HAND = {"fsc22": "trees.sound", "activitynet": "trees.speech", "iemocap": "trees.speech"}
 # (clips, shards) of one dataset that goes through clips, features, embeddings and the zero-shot study.
-SIZES = ((2_000, 100), (2_000_000, 100), (2_000_000, 500), (2_000_000, 2_000))
+SIZES = ((2_000, 100), (2_000_000, 100), (2_000_000, 250), (2_000_000, 500), (2_000_000, 2_000))
 CLASSES = 12
 # Files of a folder that Foley is pointed at.
 TREE_SIZES = (2_000, 20_000, 200_000)
