@@ -209,7 +209,8 @@ def test_more_gpus_train_nothing_anew(audio: Project) -> None:
 def test_a_neural_vocoder_trains_nothing_anew_and_must_fit(audio: Project) -> None:
     write_tiny_vocoder(audio.path("vocoder"), bands=16)
     with_vocoder = {"audio_generators": {"l1": {"vocoder": {"model": "vocoder", "n_fft": 512}}}}
-    done = audio.snakemake(changes=with_vocoder)
+    clips = f"{HOME}/split=fold1/generator=l1/clips/shard=0.parquet"
+    done = audio.snakemake(clips, changes=with_vocoder)
     assert done.returncode != 0
     assert (
         "hop_length: 160 (not 256); power: 1 (not 2); reference: full_scale (not clip_max). Train"
@@ -217,7 +218,6 @@ def test_a_neural_vocoder_trains_nothing_anew_and_must_fit(audio: Project) -> No
     )
     mel = {"hop_length": 160, "power": 1, "reference": "full_scale"}
     fitting = {"audio_generators": {"l1": {"options": {"mel": mel}}}}
-    clips = f"{HOME}/split=fold1/generator=l1/clips/shard=0.parquet"
     audio.make(clips, changes=fitting)
     changes = {
         "audio_generators": {
