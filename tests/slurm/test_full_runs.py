@@ -5,7 +5,8 @@ Each takes as long as two runs, so neither is part of `make test-slurm`; on a qu
     pytest tests/slurm -m slurm_full -k demo -s
     pytest tests/slurm -m slurm_full -k esc50 -s     # needs the real clips (FOLEY_SHARED_DATA)
 
-A clone in which `make demo` is done spares the local half of the first one: FOLEY_DEMO=<its folder>.
+A clone in which `make demo` is done spares the local half of the first one: FOLEY_DEMO=<its folder>. So does
+FOLEY_ESC50 for the second: a new folder gets the local half and keeps it, a done one spares it.
 """
 
 from __future__ import annotations
@@ -55,28 +56,35 @@ def test_demo(cluster: Cluster, tmp_path: Path) -> None:
     compare(local, Project(other.folder, "config.yaml"), cluster)
 
 
+def small_esc50(folder: Path, shared_data: Path) -> Project:
+    """The preset on all clips, all five splits, with short schedules."""
+    if (folder / "whole.yaml").exists():
+        return Project(folder, "whole.yaml")
+    project = copy_project(folder, "esc50.yaml")
+    preset = yaml.safe_load((REPOSITORY / "experiments/zero_shot_esc50.yaml").read_text())
+    preset["results"] = "results"
+    preset["datasets"]["esc50"]["path"] = str(shared_data / "esc50")
+    preset["embeddings"]["mn04"]["weights"] = str(shared_data / "weights/mn04_as_mAP_432.pt")
+    preset["embeddings"]["scratch"]["options"] |= {"epochs": 1, "patience": 1}
+    preset["class_vectors"]["words"]["path"] = str(shared_data / "vectors/words-300d.bin")
+    preset["methods"] = SHORT
+    study = preset["zero_shot"]
+    preset["zero_shot"] = {key: study[key] for key in ("datasets", "embeddings")} | {
+        "class_vectors": ["words"],
+        "methods": [*SHORT, "ridge", "gaussian_process"],
+        "seeds": 2,
+        "bootstrap": 200,
+    }
+    project.path("whole.yaml").write_text(yaml.safe_dump(preset))
+    return Project(folder, "whole.yaml")
+
+
 def test_esc50(cluster: Cluster, tmp_path: Path, shared_data: Path) -> None:
     """All 2,000 clips, all five splits, both embeddings, every default method; short schedules, two seeds."""
-    for name in ("local", "cluster"):
-        project = copy_project(tmp_path / name / "foley", "esc50.yaml")
-        preset = yaml.safe_load((REPOSITORY / "experiments/zero_shot_esc50.yaml").read_text())
-        preset["results"] = "results"
-        preset["datasets"]["esc50"]["path"] = str(shared_data / "esc50")
-        preset["embeddings"]["mn04"]["weights"] = str(shared_data / "weights/mn04_as_mAP_432.pt")
-        preset["embeddings"]["scratch"]["options"] |= {"epochs": 1, "patience": 1}
-        preset["class_vectors"]["words"]["path"] = str(shared_data / "vectors/words-300d.bin")
-        preset["methods"] = SHORT
-        study = preset["zero_shot"]
-        preset["zero_shot"] = {key: study[key] for key in ("datasets", "embeddings")} | {
-            "class_vectors": ["words"],
-            "methods": [*SHORT, "ridge", "gaussian_process"],
-            "seeds": 2,
-            "bootstrap": 200,
-        }
-        project.path("whole.yaml").write_text(yaml.safe_dump(preset))
-    compare(
-        Project(tmp_path / "local/foley", "whole.yaml"),
-        Project(tmp_path / "cluster/foley", "whole.yaml"),
-        cluster,
-    )
-    shutil.rmtree(tmp_path / "local")
+    kept = os.environ.get("FOLEY_ESC50")
+    local = Path(kept) if kept else tmp_path / "local/foley"
+    remote = tmp_path / "cluster/foley"
+    compare(small_esc50(local, shared_data), small_esc50(remote, shared_data), cluster)
+    shutil.rmtree(remote)
+    if not kept:
+        shutil.rmtree(local)
