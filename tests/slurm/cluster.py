@@ -149,8 +149,7 @@ class Cluster:
         self._link()
         self._start_munge()
         self._start_accounting()
-        self._start_daemon("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
-        wait_until(self._answers("scontrol", "ping"), "slurmctld")
+        self.start_controller()
         for node in self.nodes:
             self.start_node(node.name)
         wait_until(lambda: len(self._idle()) == len(self.nodes), "idle nodes")
@@ -168,6 +167,14 @@ class Cluster:
             )  # fmt: skip
         self._daemons[name] = daemon
         (self.folder / "run" / f"{name}.pid").write_text(f"{daemon.pid} {Path(found).name}")
+
+    def start_controller(self) -> None:
+        self._start_daemon("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
+        wait_until(self._answers("scontrol", "ping"), "slurmctld")
+
+    def stop_controller(self) -> None:
+        """Nobody answers `squeue` and `sbatch`; nodes and their jobs go on."""
+        self._end(["slurmctld"], signal.SIGTERM)
 
     def start_node(self, name: str) -> None:
         self._start_daemon(f"slurmd.{name}", "slurmd", "-D", "-N", name, "-f", str(self.conf))

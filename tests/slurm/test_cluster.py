@@ -214,6 +214,31 @@ def test_a_lost_main_process(trained: ClusterProject, undisturbed: Project) -> N
     ]
 
 
+def test_a_controller_that_is_silent_for_a_while(trained: ClusterProject, undisturbed: Project) -> None:
+    """Two shards end while nobody answers for them: neither runs again, and the run goes on."""
+    project, cluster = trained.project, trained.cluster
+    shutil.rmtree(project.path("results/clips/dataset=soundbox"))
+    hold(project, "ingest_shard", "    ingest_shard(\n", "shard")
+    project.path("hold-shard").touch()
+    before = trained.last_job()
+    with trained.started(*SHARDS) as run:
+        run.wait_for(lambda: len(trained.running("ingest_shard")) == 2, "two shards")
+        run.wait_for(project.path("held-shard").exists, "a job at work")
+        cluster.stop_controller()
+        try:
+            run.wait_for(lambda: "foley: Slurm does not answer" in run.said(), "word of the silence")
+            project.path("hold-shard").unlink()
+            run.wait_for(lambda: all(project.path(path).exists() for path in SHARDS), "both shards")
+        finally:
+            cluster.start_controller()
+        assert "foley: Slurm answers again" in run.succeed()
+    rows = [row for row in trained.attempts(before) if "ingest_shard" in row["Comment"]]
+    assert [row["State"] for row in rows] == ["COMPLETED", "COMPLETED"]
+    for path in SHARDS:
+        found = project.table(path).replace_schema_metadata(None)
+        assert found.equals(undisturbed.tables()[path.partition("/")[2]])
+
+
 def test_a_job_with_two_gpus(trained: ClusterProject) -> None:
     project = trained.project
     shutil.rmtree(project.path(TRAINING).parents[2])

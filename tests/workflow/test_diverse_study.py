@@ -238,6 +238,7 @@ def test_classes_of_the_folder_are_all_there(diverse_run: Project) -> None:
 PRESETS = {
     "diverse_embeddings_fsd50k": "fsd50k",
     "diverse_embeddings_urbansound8k": "urbansound8k",
+    "diverse_embeddings_soundbox": "soundbox",
     "own_folder": "mine",
 }
 
@@ -255,11 +256,12 @@ def planned_presets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[
 
     def plan(name: str) -> list[str]:
         dataset = PRESETS[name]
-        here = {"shards": 1} | ({"folder": "clips"} if dataset == "mine" else {"path": dataset})
+        where = {"mine": {"folder": "clips"}, "soundbox": {}}.get(dataset, {"path": dataset})
+        here = {"shards": 1} | where
         # Of the own folder's studies the others have tests of their own.
         changes: dict[str, Any] = dict.fromkeys(("zero_shot", "diffusion", "interpolation"))
         changes |= {"datasets": {dataset: here}, "diverse_embeddings": {"seeds": 1}}
-        if dataset != "mine":
+        if "path" in where:
             changes["embeddings"] = {"mn04": {"weights": "mn01.pt"}}
         own = project.path(f"{name}.changes.yaml")
         own.write_text(yaml.safe_dump(changes))
