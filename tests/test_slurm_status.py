@@ -17,8 +17,8 @@ import pytest
 
 from foley.runtime import slurm
 
-# Each prints a file of its name, or fails where there is none. squeue lists waiting tasks of an array as one,
-# unless told otherwise.
+# Each prints a file of its name, or fails where there is none. squeue and sacct list waiting tasks of an array as one,
+# unless told otherwise. A line of sacct's file may have a third entry, the raw id, which it gives when asked for that.
 SQUEUE = """#!/bin/sh
 case "$*" in *--array*) name=squeue.array;; *) name=squeue;; esac
 [ -e $name ] || name=squeue
@@ -26,7 +26,11 @@ cat $name 2>/dev/null || { echo "Unable to contact slurm controller" >&2; exit 1
 """
 SACCT = """#!/bin/sh
 echo "$*" >> asked
-cat sacct 2>/dev/null || { echo "Slurm accounting storage is disabled" >&2; exit 1; }
+case "$*" in *--array*) name=sacct.array;; *) name=sacct;; esac
+[ -e $name ] || name=sacct
+[ -e $name ] || { echo "Slurm accounting storage is disabled" >&2; exit 1; }
+case "$*" in *--format=JobIdRaw*) raw=1;; *) raw=0;; esac
+awk -F'|' -v OFS='|' -v raw=$raw 'NF { print (raw && NF > 2 ? $3 : $1), $2 }' $name
 """
 SCONTROL = """#!/bin/sh
 echo "MinJobAge               = 300 sec"
@@ -51,6 +55,7 @@ class Queue:
         executor.status_rate_limiter = AlwaysNow()
         executor._next_seconds_between_status_checks = 1
         executor._preemption_warning = False
+        executor._failed_nodes = set()
         executor._status_query_calls = executor._status_query_failures = 0
         executor._status_query_total_seconds = executor._status_query_max_seconds = 0.0
         executor._status_query_min_seconds = None
@@ -190,6 +195,21 @@ def test_sacct_as_the_status_command(queue: Queue) -> None:
     queue.executor.workflow.executor_settings.status_command = "sacct"
     queue.says("sacct", "1|RUNNING", "2|CANCELLED by 1000", "3|PREEMPTED")
     assert queue.check("1", "2", "3", "4") == (["1", "4"], {"2": "bad", "3": "bad"})
+
+
+def test_tasks_of_an_array_are_told_apart_by_sacct(queue: Queue) -> None:
+    """The array's own number is the raw id of one task: its end is not that of the others."""
+    queue.executor.workflow.executor_settings.status_command = "sacct"
+    queue.says("sacct", "4_1|COMPLETED|5", "4_2|RUNNING|6", "4_3|COMPLETED|4", "4_[4-5]|PENDING|7")
+    queue.says(
+        "sacct.array",
+        *("4_1|COMPLETED|5", "4_2|RUNNING|6", "4_3|COMPLETED|4", "4_4|PENDING|7", "4_5|PENDING|7"),
+    )
+    tasks = [f"4_{task}" for task in range(1, 6)]
+    assert queue.check(*tasks) == (["4_2", "4_4", "4_5"], {"4_1": "good", "4_3": "good"})
+    # Nor is anything said of a task that is not listed yet.
+    queue.says("sacct.array", "4|COMPLETED")
+    assert queue.check("4_2") == (["4_2"], {})
 
 
 def test_another_plugin_is_refused() -> None:

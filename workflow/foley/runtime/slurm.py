@@ -120,6 +120,7 @@ class StatusWatch:
     preempted or that the controller has forgotten (`MinJobAge`). Here
 
     - what was silent is asked again later (see ``watch_jobs``);
+    - tasks of an array are told apart, by sacct as well;
     - PREEMPTED is FAILED, unless Slurm requeues;
     - `CANCELLED by 1000`, as sacct has it, is CANCELLED;
     - of a job that squeue does not list, sacct is asked; one that it does not know either has FAILED after
@@ -138,13 +139,16 @@ class StatusWatch:
     async def query(self, command: str, logger: logging.Logger) -> Answer:
         """Stands in for the plugin's ``query_job_status``."""
         by_squeue = Path(command.split()[0]).name == "squeue"
-        # Else the waiting tasks of an array are one line.
-        states, seconds = await self._ask(f"{command} --array" if by_squeue else command, logger)
+        # Else the waiting tasks of an array are one line; and a raw id of sacct's is a number of its own for each task,
+        # the array's own number for one of them.
+        command = command.replace("--format=JobIdRaw,", "--format=JobID,") + " --array"
+        states, seconds = await self._ask(command, logger)
         self.answered = states is not None
         self._say_silence(command, logger)
         if states is None:
             return None, None
-        states = {job: (state.split() or [""])[0] for job, state in states.items()}
+        # Of nothing but our jobs: for a task that is not listed the plugin would take the state of its array.
+        states = {job: (states[job].split() or [""])[0] for job in self.expected & states.keys()}
         if by_squeue:
             states |= self._of_missing(self.expected - states.keys(), logger)
         if not self.requeues:
