@@ -25,7 +25,12 @@ from foley.runtime.identity import Process
 # unless told otherwise. A line of sacct's file may have a third entry, the raw id, which it gives when asked for that.
 SQUEUE = """#!/bin/sh
 echo "$*" >> asked-squeue
-case "$*" in *%F*) cat comments 2>/dev/null || { echo "Unable to contact slurm controller" >&2; exit 1; }; exit;; esac
+case "$*" in *%F*)
+    [ -e comments ] || { echo "Unable to contact slurm controller" >&2; exit 1; }
+    # A job whose line says COMPLETED is listed with --states=all only.
+    case "$*" in *--states=all*) sed 's/|COMPLETED$//' comments;; *) grep -v 'COMPLETED$' comments;; esac
+    exit 0;;
+esac
 case "$*" in *--array*) name=squeue.array;; *) name=squeue;; esac
 [ -e $name ] || name=squeue
 cat $name 2>/dev/null || { echo "Unable to contact slurm controller" >&2; exit 1; }
@@ -61,6 +66,9 @@ SCANCEL = """#!/bin/sh
 echo "$*" >> cancelled
 for one; do [ ! -e comments ] || sed -i "/^$one|/d" comments; done
 case "$*" in *--name*) : > squeue;; esac
+"""
+SACCTMGR = """#!/bin/sh
+[ ! -e silent ] && echo lab
 """
 SCONTROL = """#!/bin/sh
 echo "MinJobAge               = 300 sec"
@@ -165,10 +173,12 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
     # Undone at the end of the test.
     monkeypatch.setattr(plugin, "query_job_status", plugin.query_job_status)
     monkeypatch.setattr(plugin, "subprocess", plugin.subprocess)
+    monkeypatch.setattr(plugin, "validate_account", plugin.validate_account)
     for method in ("check_active_jobs", "run_jobs", "shutdown", "cancel"):
         monkeypatch.setattr(plugin.Executor, method, getattr(plugin.Executor, method))
     (tmp_path / "bin").mkdir()
     commands = {"squeue": SQUEUE, "sacct": SACCT, "scontrol": SCONTROL, "sbatch": SBATCH, "scancel": SCANCEL}
+    commands |= {"sacctmgr": SACCTMGR, "sshare": SACCTMGR}
     for name, text in commands.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
@@ -360,6 +370,35 @@ def test_nothing_is_submitted_again_while_the_queue_does_not_answer(queue: Queue
     queue.finish()
     assert queue.submitted == ["18"]
     assert queue.calls("cancelled") == ["17"]
+
+
+def test_what_was_ended_is_taken_for_no_later_submission(queue: Queue) -> None:
+    """Slurm lists it for a while: 17, of a submission that was given up, has ended when its job is submitted again."""
+    queue.says("sbatch", "Socket timed out on send/recv operation", "lost:18", "19")
+    queue.submit(job())
+    queue.finish()
+    assert queue.ended == {None: "bad"}
+    queue.says("comments", "17|rule_shard_wildcards_0|COMPLETED")
+    queue.submit(job())
+    queue.finish()
+    assert queue.submitted == ["18"]
+    assert queue.calls("cancelled") == []
+
+
+def test_the_account_is_checked_once(queue: Queue) -> None:
+    """A silent accounting costs no retry either."""
+    del queue.executor.get_account_arg
+    queue.says("sbatch", "17", "18")
+    with_account = [job(), job(1)]
+    for one in with_account:
+        one.resources["slurm_account"] = "lab"
+    queue.submit(with_account[0])
+    queue.finish()
+    (queue.folder / "silent").touch()
+    queue.submit(with_account[1])
+    queue.finish()
+    assert queue.submitted == ["17", "18"]
+    assert [" -A lab " in call for call in queue.calls("submitted")] == [True, True]
 
 
 def test_what_slurm_takes_late_is_ended(queue: Queue) -> None:

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import threading
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -255,10 +254,9 @@ class Submissions:
         self.logger = logging.getLogger("snakemake")
         self._known: set[str] = set()  # numbers of which the plugin has heard
         # Jobs are told by their comments, which several may share: one of each at a time.
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._unsure: set[str] = (
-            set()
-        )  # comments of submissions of which nobody knows whether Slurm took them
+        self._locks: dict[str, threading.Lock] = {}
+        # Comments of submissions of which nobody knows whether Slurm took them.
+        self._unsure: set[str] = set()
         self._silent = False
         self._ending = threading.Event()
 
@@ -272,7 +270,7 @@ class Submissions:
         name, comment = (words[words.index(option) + 1] for option in ("--job-name", "--comment"))
         clusters = words[words.index("--clusters") + 1] if "--clusters" in words else None
         query = _Unclaimed(name, comment, clusters, self._known)
-        with self._locks[comment]:
+        with self._locks.setdefault(comment, threading.Lock()):
             return self._submit(call, text, query)
 
     def _submit(self, call: str, text: str | None, query: _Unclaimed) -> tuple[int, str, str]:
@@ -282,22 +280,15 @@ class Submissions:
         while not self._ending.is_set():
             found: list[str] | None = []
             if query.comment in self._unsure:
-                found = query.ask(ended=ours)
-                if found and ours:
-                    first, *twins = found
-                    self._known.update(found)
-                    self._unsure.discard(query.comment)
-                    self._say_heard()
-                    self.logger.warning(f"foley: Slurm had taken job {first}, though sbatch heard no answer")
-                    query.cancel(twins)
-                    return 0, first, ""
-                if found:  # of an earlier call, whose job is tried again or has failed
-                    self.logger.warning(
-                        f"foley: ends {' '.join(found)}, of which nobody knew that Slurm took it"
-                    )
-                    query.cancel(found)
-                elif found is not None and not ours:
-                    self._unsure.discard(query.comment)
+                found = query.ask(ended=True) if ours else self._end_stale(query)
+            if found and ours:
+                first, *twins = found
+                self._known.update(found)
+                self._unsure.discard(query.comment)
+                self._say_heard()
+                self.logger.warning(f"foley: Slurm had taken job {first}, though sbatch heard no answer")
+                query.cancel(twins)
+                return 0, first, ""
             if found == []:
                 done = subprocess.run(
                     call, shell=True, text=True, input=text or "", capture_output=True, check=False
@@ -320,11 +311,26 @@ class Submissions:
             pause = min(2 * pause, 12 * self._pause_s)
         return 1, "", f"not submitted, as the run is being ended ({failed[2].strip()})"
 
+    def _end_stale(self, query: _Unclaimed) -> list[str] | None:
+        """End what came through of an earlier call, whose job is tried again or has failed: what is left of it."""
+        left = query.ask(ended=False)
+        if left:
+            self.logger.warning(f"foley: ends {' '.join(left)}, of which nobody knew that Slurm took it")
+            query.cancel(left)
+        elif left == []:
+            past = query.ask(ended=True)
+            if past is None:
+                return None
+            self._known.update(past)
+            self._unsure.discard(query.comment)
+        return left
+
     def _end_twins(self, query: _Unclaimed) -> None:
-        """An earlier try that came through only after squeue was asked."""
+        """End an earlier try of this call that came through only after squeue was asked."""
         if query.comment in self._unsure:
             twins = query.ask(ended=False)
             if twins is not None and query.cancel(twins):
+                self._known.update(twins)
                 self._unsure.discard(query.comment)
 
     def _say_silence(self, error: str) -> None:
@@ -400,6 +406,19 @@ class _Subprocess:
         return subprocess.Popen(call, **options)
 
 
+class _Accounts:
+    """The plugin's check of an account, once: it asks before each job, and fails the job if nobody answers."""
+
+    def __init__(self, check: Callable[[str, Any], Any]) -> None:
+        self._check = check
+        self._checked: dict[str, Any] = {}
+
+    def __call__(self, account: str, logger: Any) -> Any:
+        if account not in self._checked:
+            self._checked[account] = self._check(account, logger)
+        return self._checked[account]
+
+
 class _Excluded(set[str]):
     """Nodes that no job goes to: those that the user named, and no more.
 
@@ -456,6 +475,7 @@ def watch_jobs(
             executor_class.run_jobs,
         )
         shutdown = executor_class.shutdown
+        validate = plugin.validate_account
         plugin.subprocess.Popen  # noqa: B018
     except AttributeError as error:
         raise RuntimeError(changed.format(error)) from None
@@ -494,5 +514,6 @@ def watch_jobs(
 
     plugin.query_job_status = watch.query  # type: ignore[attr-defined]
     plugin.subprocess = _Subprocess(submit)  # type: ignore[attr-defined]
+    plugin.validate_account = _Accounts(validate)  # type: ignore[attr-defined]
     executor_class.run_jobs, executor_class.check_active_jobs = note_and_run, check_all
     executor_class.shutdown, executor_class.cancel = shut_down, cancel
