@@ -21,8 +21,9 @@ import pytest
 from foley.runtime import slurm
 from foley.runtime.identity import Process
 
-# Each prints a file of its name, or fails where there is none. squeue and sacct list waiting tasks of an array as one,
-# unless told otherwise. A line of sacct's file may have a third entry, the raw id, which it gives when asked for that.
+# Each prints a file of its name, or fails where there is none. squeue lists waiting tasks of an array as one, unless
+# told otherwise, sacct always. A line of sacct's file may have a third entry, the raw id, which it gives when asked
+# for that.
 SQUEUE = """#!/bin/sh
 echo "$*" >> asked-squeue
 case "$*" in *%F*)
@@ -37,11 +38,11 @@ cat $name 2>/dev/null || { echo "Unable to contact slurm controller" >&2; exit 1
 """
 SACCT = """#!/bin/sh
 echo "$*" >> asked
-case "$*" in *--array*) name=sacct.array;; *) name=sacct;; esac
-[ -e $name ] || name=sacct
-[ -e $name ] || { echo "Slurm accounting storage is disabled" >&2; exit 1; }
+# As in Slurm 22.05.
+case "$*" in *--array*) echo "sacct: unrecognized option '--array'" >&2; exit 1;; esac
+[ -e sacct ] || { echo "Slurm accounting storage is disabled" >&2; exit 1; }
 case "$*" in *--format=JobIdRaw*) raw=1;; *) raw=0;; esac
-awk -F'|' -v OFS='|' -v raw=$raw 'NF { print (raw && NF > 2 ? $3 : $1), $2 }' $name
+awk -F'|' -v OFS='|' -v raw=$raw 'NF { print (raw && NF > 2 ? $3 : $1), $2 }' sacct
 """
 # Each call is a line of `submitted`, and what comes of it the next line of `sbatch`: a number, or what went wrong.
 # A number after `lost:` is that of a job that Slurm took, though its answer was lost; after `late:`, of one that it
@@ -233,7 +234,7 @@ def test_sacct_is_asked_for_forgotten_jobs(queue: Queue) -> None:
     queue.says("sacct", "2|COMPLETED", "3|CANCELLED by 1000", "4_7|OUT_OF_MEMORY")
     assert queue.check("1", "2", "3", "4_7") == (["1"], {"2": "good", "3": "bad", "4_7": "bad"})
     assert (queue.folder / "asked").read_text().splitlines() == [
-        "-X -n -P --array --format=JobID,State --jobs=2,3,4_7"
+        "-X -n -P --format=JobID,State --jobs=2,3,4_7"
     ]
 
 
@@ -319,14 +320,11 @@ def test_tasks_of_an_array_are_told_apart_by_sacct(queue: Queue) -> None:
     """The array's own number is the raw id of one task: its end is not that of the others."""
     queue.executor.workflow.executor_settings.status_command = "sacct"
     queue.says("sacct", "4_1|COMPLETED|5", "4_2|RUNNING|6", "4_3|COMPLETED|4", "4_[4-5]|PENDING|7")
-    queue.says(
-        "sacct.array",
-        *("4_1|COMPLETED|5", "4_2|RUNNING|6", "4_3|COMPLETED|4", "4_4|PENDING|7", "4_5|PENDING|7"),
-    )
+    queue.says("squeue", "4_2|RUNNING", "4_4|PENDING", "4_5|PENDING")
     tasks = [f"4_{task}" for task in range(1, 6)]
     assert queue.check(*tasks) == (["4_2", "4_4", "4_5"], {"4_1": "good", "4_3": "good"})
     # Nor is anything said of a task that is not listed yet.
-    queue.says("sacct.array", "4|COMPLETED")
+    queue.says("sacct", "4|COMPLETED")
     assert queue.check("4_2") == (["4_2"], {})
 
 

@@ -144,9 +144,12 @@ class StatusWatch:
     async def query(self, command: str, logger: logging.Logger) -> Answer:
         """Stands in for the plugin's ``query_job_status``."""
         by_squeue = Path(command.split()[0]).name == "squeue"
-        # Else the waiting tasks of an array are one line; and a raw id of sacct's is a number of its own for each task,
-        # the array's own number for one of them.
-        command = command.replace("--format=JobIdRaw,", "--format=JobID,") + " --array"
+        if by_squeue:  # else the waiting tasks of an array are one line
+            command += " --array"
+        else:
+            # A raw id is a number of its own for each task, and for one of them the array's. Waiting tasks are one
+            # line, as sacct of Slurm 22.05 has no `--array`: the queue is asked about them.
+            command = command.replace("--format=JobIdRaw,", "--format=JobID,")
         states, seconds = await self._ask(command, logger)
         self.answered = states is not None
         self._say_silence(command, logger)
@@ -220,9 +223,7 @@ def _ask_sacct(jobs: Iterable[str]) -> dict[str, str]:
     if shutil.which("sacct") is None:
         return {}
     try:
-        listed = _call(
-            "sacct", "-X", "-n", "-P", "--array", "--format=JobID,State", f"--jobs={','.join(jobs)}"
-        )
+        listed = _call("sacct", "-X", "-n", "-P", "--format=JobID,State", f"--jobs={','.join(jobs)}")
     except RuntimeError:
         return {}
     rows = [line.split("|") for line in listed.splitlines() if "|" in line]
