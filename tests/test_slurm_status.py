@@ -323,6 +323,7 @@ def test_tasks_of_an_array_are_told_apart_by_sacct(queue: Queue) -> None:
     queue.says("squeue", "4_2|RUNNING", "4_4|PENDING", "4_5|PENDING")
     tasks = [f"4_{task}" for task in range(1, 6)]
     assert queue.check(*tasks) == (["4_2", "4_4", "4_5"], {"4_1": "good", "4_3": "good"})
+    assert "--noheader --format=JobID,State" in queue.calls("asked")[0]
     # Nor is anything said of a task that is not listed yet.
     queue.says("sacct", "4|COMPLETED")
     assert queue.check("4_2") == (["4_2"], {})
