@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.cli import parse_set_resources
 
 from foley.runtime.code import module_file
 
@@ -56,6 +57,39 @@ def test_every_rule_on_a_cluster_says_what_it_takes() -> None:
 def test_what_holds_on_one_machine_holds_on_a_cluster() -> None:
     default, slurm = profile("default"), profile("slurm")
     assert default == {key: slurm.get(key) for key in default}
+
+
+def cluster_page() -> str:
+    return (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+
+
+def test_the_recipe_for_a_cluster_looks_where_its_experiment_writes() -> None:
+    recipe = cluster_page().split("```sh\n", 1)[1].split("```", 1)[0]
+    runs = [line for line in recipe.splitlines() if line.startswith("snakemake ")]
+    assert len(runs) == 2
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    presets = {preset for line in runs for preset in re.findall(r"--configfile (\S+)", line)}
+    for preset in presets:
+        config |= yaml.safe_load((ROOT / preset).read_text(encoding="utf-8"))
+    assert len(presets) <= 1
+    # It has what it needs: no data of the user's to give.
+    needed = [
+        entry[key] for entry in config["datasets"].values() for key in ("path", "folder") if key in entry
+    ]
+    assert not needed
+    named = re.findall(r"(\S*)/(?:report/index\.html|\.slurm_run)\b", cluster_page())
+    assert len(named) >= 3
+    assert {folder.lstrip("`") for folder in named} == {config["results"]}
+
+
+def test_memory_that_is_set_as_documented_grows_with_each_attempt() -> None:
+    (example,) = re.findall(r"^set-resources:\n.*?(?=^```)", cluster_page(), re.M | re.S)
+    ((rule, entry),) = yaml.safe_load(example)["set-resources"].items()
+    assert rule in rules()
+    asked = parse_set_resources([f"{rule}:mem_mb={entry['mem_mb']}"])[rule]["mem_mb"]
+    context = {"input": [], "threads": 1, "rulename": rule, "async_run": None}
+    values = [asked.evaluate({}, attempt=attempt, **context).value for attempt in (1, 2, 3)]
+    assert values == [64000, 128000, 256000]
 
 
 def key(requirement: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, ClusterError
-from cluster_project import TRAINING, ClusterProject, check_gpus, same_tables
+from cluster import Cluster, ClusterError, wait_until
+from cluster_project import PATIENCE_S, TRAINING, ClusterProject, check_gpus, same_tables
 from project import Project, copy_project, write_clips, write_words
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1800)]
@@ -172,6 +174,39 @@ def test_a_run_outlives_the_end_of_all_its_jobs(trained: ClusterProject, undistu
     for path in SHARDS:
         found = project.table(path).replace_schema_metadata(None)
         assert found.equals(undisturbed.tables()[path.partition("/")[2]])
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Runs that heed Ctrl-C, though the tests themselves may run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_run_leaves_no_job(trained: ClusterProject, ctrl_c: None) -> None:
+    """Ctrl-C in the main process, with a job that runs and one that waits; the same command goes on."""
+    project, cluster = trained.project, trained.cluster
+    shutil.rmtree(project.path("results/clips/dataset=soundbox"))
+    hold(project, "ingest_shard", "    ingest_shard(\n", "shard")
+    project.path("hold-shard").touch()
+    before = trained.last_job()
+    # One node has two GPUs.
+    one_by_one = ("--set-resources", "ingest_shard:gpu=2", "ingest_shard:slurm_partition=gpu")
+    with trained.started(*SHARDS, options=one_by_one) as run:
+        run.wait_for(
+            lambda: sorted(job[1] for job in cluster.queue()) == ["PENDING", "RUNNING"],
+            "a job that runs and one that waits",
+        )
+        run.wait_for(project.path("held-shard").exists, "a job in the middle of its shard")
+        name, _ = project.path("results/.slurm_run").read_text().splitlines()
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(PATIENCE_S) != 0, run.said()
+    wait_until(lambda: not cluster.call("squeue", "-h", f"--name={name}").split(), "an empty queue")
+    assert [row["State"].split()[0] for row in trained.attempts(before)] == ["CANCELLED", "CANCELLED"]
+    assert all(row["JobName"] == name for row in trained.attempts(before))
+    project.path("hold-shard").unlink()
+    trained.run(*SHARDS)
 
 
 @pytest.mark.ci

@@ -89,7 +89,7 @@ def take_over_before_planning():
             take_over()
             plugin = sys.modules[workflow.executor_plugin.executor.__module__]
             if plugin.__name__ == slurm.PLUGIN:
-                slurm.watch_jobs(plugin)
+                slurm.watch_jobs(plugin, LAST_RUN)
         return prepare(*arguments, **options)
 
     workflow._prepare_dag = prepare_alone
@@ -100,12 +100,6 @@ if workflow.exec_mode == ExecMode.DEFAULT:
 elif workflow.exec_mode == ExecMode.REMOTE:
     announce_cluster_job()
     record_own_outputs()
-
-
-onstart:
-    run = getattr(workflow.scheduler._executor, "run_uuid", None)
-    if run is not None:
-        slurm.note_run(LAST_RUN, run)
 
 
 onsuccess:

@@ -168,7 +168,8 @@ def _keep_to_memory(job: Job, asked_mib: int, log_path: Path | None) -> None:
     def end(held_mib: int) -> None:
         message = (
             f"out of memory: it holds {held_mib} MiB and asked for {asked_mib} (resource `mem_mb`); "
-            "each further attempt asks for twice as much, up to `cluster.max_mem_mb` of the config"
+            "a further attempt asks for twice as much, up to `cluster.max_mem_mb` of the config, unless "
+            "`set-resources` gives the rule a plain number, which every attempt asks for"
         )
         log.error("%s", message)
         _complain(job, message, log_path)
