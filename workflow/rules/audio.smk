@@ -25,7 +25,7 @@ rule split_clips:
         runtime=minutes(15),
     params:
         settings=lambda wc: P.audio.split_settings(wc.split),
-        code=code("split_clips"),
+        code=lambda wc: code("split_clips"),
     script:
         "../scripts/split_clips.py"
 
@@ -204,6 +204,6 @@ rule compare_arms:
         splits=lambda wc: P.audio.interpolation.splits,
         draws=lambda wc: P.audio.interpolation.bootstrap,
         seed=lambda wc: P.audio.interpolation.seed,
-        code=code("compare_arms"),
+        code=lambda wc: code("compare_arms"),
     script:
         "../scripts/compare_arms.py"

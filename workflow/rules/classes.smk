@@ -22,7 +22,7 @@ rule describe_classes:
         mem_mb=memory(1000),
         runtime=minutes(15),
     params:
-        code=code("describe_classes"),
+        code=lambda wc: code("describe_classes"),
     script:
         "../scripts/describe_classes.py"
 
@@ -49,6 +49,6 @@ rule embed_classes:
             mode="json", exclude={"checksum", "size_bytes"}
         )
         | {"path": P.data.words_file(wc.vectors)},
-        code=code("embed_classes"),
+        code=lambda wc: code("embed_classes"),
     script:
         "../scripts/embed_classes.py"

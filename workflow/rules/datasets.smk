@@ -138,7 +138,7 @@ rule collect_clips:
     params:
         max_rejected=lambda wc: P.config.datasets[wc.dataset].max_rejected,
         duplicates=lambda wc: P.config.datasets[wc.dataset].duplicates,
-        code=code("collect_clips"),
+        code=lambda wc: code("collect_clips"),
     script:
         "../scripts/collect_clips.py"
 
@@ -162,7 +162,7 @@ rule check_leaks:
     params:
         claims=lambda wc: P.data.claims(wc.dataset),
         policy=lambda wc: P.config.datasets[wc.dataset].leaks,
-        code=code("check_leaks"),
+        code=lambda wc: code("check_leaks"),
     script:
         "../scripts/check_leaks.py"
 
@@ -188,6 +188,6 @@ rule write_dataset_card:
     params:
         facts=lambda wc: P.data.facts(wc.dataset),
         root=lambda wc: P.data.root(wc.dataset),
-        code=code("write_dataset_card"),
+        code=lambda wc: code("write_dataset_card"),
     script:
         "../scripts/write_dataset_card.py"

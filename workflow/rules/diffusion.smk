@@ -88,7 +88,7 @@ rule prompt_clips:
         runtime=minutes(240),
     params:
         clap=lambda wc: P.audio.diffusion.clap.model_dump(),
-        code=code("prompt_clips"),
+        code=lambda wc: code("prompt_clips"),
     script:
         "../scripts/prompt_clips.py"
 
@@ -115,7 +115,7 @@ rule prompt_real_clips:
         runtime=minutes(240),
     params:
         clap=lambda wc: P.audio.diffusion.clap.model_dump(),
-        code=code("prompt_real_clips"),
+        code=lambda wc: code("prompt_real_clips"),
     script:
         "../scripts/prompt_real_clips.py"
 
@@ -165,7 +165,7 @@ rule measure_clips:
         probe=lambda wc: P.audio.probe,
         draws=lambda wc: P.audio.diffusion.bootstrap,
         seed=lambda wc: P.audio.diffusion.seed,
-        code=code("measure_clips"),
+        code=lambda wc: code("measure_clips"),
     script:
         "../scripts/measure_clips.py"
 
@@ -207,7 +207,7 @@ rule measure_real_clips:
         clips_per_class=lambda wc: P.audio.clips_per_class(wc.dataset, wc.split),
         draws=lambda wc: P.audio.diffusion.bootstrap,
         seed=lambda wc: P.audio.diffusion.seed,
-        code=code("measure_real_clips"),
+        code=lambda wc: code("measure_real_clips"),
     script:
         "../scripts/measure_real_clips.py"
 
@@ -229,7 +229,7 @@ rule compare_generators:
     params:
         draws=lambda wc: P.audio.diffusion.bootstrap,
         seed=lambda wc: P.audio.diffusion.seed,
-        code=code("compare_generators"),
+        code=lambda wc: code("compare_generators"),
     script:
         "../scripts/compare_generators.py"
 
@@ -277,6 +277,6 @@ rule pick_synthetic:
         per_class=P.config.report.clips_per_class,
         max_duration_s=P.config.report.clip_seconds,
         seed=0,
-        code=code("pick_synthetic"),
+        code=lambda wc: code("pick_synthetic"),
     script:
         "../scripts/pick_synthetic.py"

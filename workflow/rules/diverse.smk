@@ -27,7 +27,7 @@ rule label_clips:
     params:
         settings=lambda wc: P.audio.split_settings(wc.split),
         multi_label=lambda wc: P.diverse.is_multi_label(wc.dataset),
-        code=code("label_clips"),
+        code=lambda wc: code("label_clips"),
     script:
         "../scripts/label_clips.py"
 
@@ -180,7 +180,7 @@ rule train_heads:
         names=lambda wc: P.diverse.study.sets[wc.combination],
         options=lambda wc: P.diverse.study.heads,
         multi_label=lambda wc: P.diverse.is_multi_label(wc.dataset),
-        code=code("train_heads"),
+        code=lambda wc: code("train_heads"),
     script:
         "../scripts/train_heads.py"
 

@@ -28,7 +28,7 @@ rule ask_clap:
         runtime=minutes(240),
     params:
         clap=lambda wc: P.foundation.study.clap.model_dump(),
-        code=code("prompt_clips"),
+        code=lambda wc: code("prompt_clips"),
     script:
         "../scripts/prompt_clips.py"
 
@@ -196,7 +196,7 @@ rule filter_classes:
         runtime=minutes(15),
     params:
         drop_fraction=lambda wc: P.foundation.study.drop_fraction,
-        code=code("filter_classes"),
+        code=lambda wc: code("filter_classes"),
     script:
         "../scripts/filter_classes.py"
 
@@ -220,7 +220,7 @@ rule allocate_clips:
         runtime=minutes(15),
     params:
         floor=lambda wc: P.foundation.study.active_floor,
-        code=code("allocate_clips"),
+        code=lambda wc: code("allocate_clips"),
     script:
         "../scripts/allocate_clips.py"
 
@@ -243,7 +243,7 @@ rule choose_mix:
         mem_mb=memory(2000),
         runtime=minutes(15),
     params:
-        code=code("choose_mix"),
+        code=lambda wc: code("choose_mix"),
     script:
         "../scripts/choose_mix.py"
 
@@ -271,7 +271,7 @@ rule compare_mixes:
         splits=lambda wc: P.foundation.study.splits,
         draws=lambda wc: P.foundation.study.bootstrap,
         seed=lambda wc: P.foundation.study.seed,
-        code=code("compare_mixes"),
+        code=lambda wc: code("compare_mixes"),
     script:
         "../scripts/compare_mixes.py"
 
@@ -306,7 +306,7 @@ rule count_costs:
         runtime=minutes(15),
     params:
         expenses=lambda wc: expenses(wc.dataset),
-        code=code("count_costs"),
+        code=lambda wc: code("count_costs"),
     script:
         "../scripts/count_costs.py"
 
@@ -345,6 +345,6 @@ rule pick_sources:
         per_class=P.config.report.clips_per_class,
         max_duration_s=P.config.report.clip_seconds,
         seed=0,
-        code=code("pick_synthetic"),
+        code=lambda wc: code("pick_synthetic"),
     script:
         "../scripts/pick_synthetic.py"

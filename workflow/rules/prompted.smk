@@ -66,6 +66,6 @@ rule write_synthetic_card:
         licence=lambda wc: P.config.audio_generators[wc.generator].options.get(
             "licence"
         ),
-        code=code("write_synthetic_card"),
+        code=lambda wc: code("write_synthetic_card"),
     script:
         "../scripts/write_synthetic_card.py"

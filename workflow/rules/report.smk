@@ -19,7 +19,7 @@ rule collect_scores:
         mem_mb=memory(2000),
         runtime=minutes(15),
     params:
-        code=code("collect_scores"),
+        code=lambda wc: code("collect_scores"),
     script:
         "../scripts/collect_scores.py"
 
@@ -45,7 +45,7 @@ rule project_embeddings:
     params:
         seed=lambda wc: P.study.seed,
         max_points=P.config.report.map_points,
-        code=code("project_embeddings"),
+        code=lambda wc: code("project_embeddings"),
     script:
         "../scripts/project_embeddings.py"
 
@@ -84,7 +84,7 @@ rule pick_gallery:
         per_class=P.config.report.clips_per_class,
         max_duration_s=P.config.report.clip_seconds,
         seed=lambda wc: P.study.seed,
-        code=code("pick_gallery"),
+        code=lambda wc: code("pick_gallery"),
     script:
         "../scripts/pick_gallery.py"
 
@@ -250,6 +250,6 @@ rule write_report:
         ],
         title=P.config.report.title,
         summary=P.summary(),
-        code=code("write_report"),
+        code=lambda wc: code("write_report"),
     script:
         "../scripts/write_report.py"

@@ -22,7 +22,7 @@ rule separate_speakers:
         mem_mb=memory(2000),
         runtime=minutes(15),
     params:
-        code=code("separate_speakers"),
+        code=lambda wc: code("separate_speakers"),
     script:
         "../scripts/separate_speakers.py"
 
@@ -51,7 +51,7 @@ rule draw_backgrounds:
     params:
         background=lambda wc: P.speech.study.background.model_dump(exclude={"dataset"}),
         seed=lambda wc: P.speech.study.seed,
-        code=code("draw_backgrounds"),
+        code=lambda wc: code("draw_backgrounds"),
     script:
         "../scripts/draw_backgrounds.py"
 
@@ -178,7 +178,7 @@ rule pick_backgrounds:
         per_class=P.config.report.clips_per_class,
         max_duration_s=P.config.report.clip_seconds,
         seed=0,
-        code=code("pick_synthetic"),
+        code=lambda wc: code("pick_synthetic"),
     script:
         "../scripts/pick_synthetic.py"
 
@@ -212,6 +212,6 @@ rule compare_speech:
         draws=lambda wc: P.speech.study.bootstrap,
         metric=lambda wc: P.speech.study.metric_of(wc.dataset),
         seed=lambda wc: P.speech.study.seed,
-        code=code("compare_speech"),
+        code=lambda wc: code("compare_speech"),
     script:
         "../scripts/compare_speech.py"

@@ -30,7 +30,7 @@ rule partition_clips:
         validation_fraction=lambda wc: P.study.validation_fraction,
         test_fraction=lambda wc: P.study.test_fraction,
         seed=lambda wc: P.study.seed,
-        code=code("partition_clips"),
+        code=lambda wc: code("partition_clips"),
     script:
         "../scripts/partition_clips.py"
 
@@ -118,7 +118,7 @@ rule score_method:
     params:
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
-        code=code("score_method"),
+        code=lambda wc: code("score_method"),
     script:
         "../scripts/score_method.py"
 
@@ -138,7 +138,7 @@ rule score_references:
         mem_mb=memory(1000),
         runtime=minutes(15),
     params:
-        code=code("score_references"),
+        code=lambda wc: code("score_references"),
     script:
         "../scripts/score_references.py"
 
@@ -176,6 +176,6 @@ rule compare_methods:
         generated=lambda wc: P.compared_with_baseline(),
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
-        code=code("compare_methods"),
+        code=lambda wc: code("compare_methods"),
     script:
         "../scripts/compare_methods.py"

@@ -28,7 +28,7 @@ rule predict_by_oracle:
         runtime=minutes(60),
     params:
         seed=lambda wc: P.study.seed,
-        code=code("predict_by_oracle"),
+        code=lambda wc: code("predict_by_oracle"),
     script:
         "../scripts/predict_by_oracle.py"
 
@@ -55,7 +55,7 @@ rule predict_by_clap:
         runtime=minutes(240),
     params:
         clap=lambda wc: P.study.references.clap.model_dump(),
-        code=code("predict_by_clap"),
+        code=lambda wc: code("predict_by_clap"),
     script:
         "../scripts/predict_by_clap.py"
 
@@ -114,7 +114,7 @@ rule score_learning_curves:
         splits=lambda wc: P.splits(wc.dataset),
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
-        code=code("score_learning_curves"),
+        code=lambda wc: code("score_learning_curves"),
     script:
         "../scripts/score_learning_curves.py"
 
@@ -168,7 +168,7 @@ rule split_variance:
         mem_mb=memory(2000),
         runtime=minutes(15),
     params:
-        code=code("split_variance"),
+        code=lambda wc: code("split_variance"),
     script:
         "../scripts/split_variance.py"
 
@@ -228,7 +228,7 @@ rule measure_real_quality:
         held_out=lambda wc: P.study.quality.held_out,
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
-        code=code("measure_real_quality"),
+        code=lambda wc: code("measure_real_quality"),
     script:
         "../scripts/measure_real_quality.py"
 
@@ -251,6 +251,6 @@ rule average_quality:
         splits=lambda wc: P.splits(wc.dataset),
         draws=lambda wc: P.study.bootstrap,
         seed=lambda wc: P.study.seed,
-        code=code("average_quality"),
+        code=lambda wc: code("average_quality"),
     script:
         "../scripts/average_quality.py"
