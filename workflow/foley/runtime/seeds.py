@@ -39,6 +39,18 @@ class SeedStreams:
             part.normal_(generator=generator)
         return out
 
+    def normal_rows(self, count: int, size: int) -> torch.Tensor:
+        """Standard normal numbers [seeds, count, size], row by row: the first n rows of many are n rows.
+
+        Not so those of :meth:`normal`: torch draws the last 16 numbers of a block anew where its length is no
+        multiple of 16.
+        """
+        out = self._torch.empty(len(self.generators), count, size)
+        for part, generator in zip(out, self.generators, strict=True):
+            for row in part:
+                row.normal_(generator=generator)
+        return out
+
     def uniform(self, *shape: int) -> torch.Tensor:
         """Numbers uniform in [0, 1) [seeds, *shape]."""
         out = self._torch.empty(len(self.generators), *shape)
