@@ -143,6 +143,24 @@ def whole_plan(tmp_path: Path, **more: Any) -> Plan:
     return Plan(raw | more, Path(__file__).resolve().parents[1] / "resources")
 
 
+def test_each_network_has_generators_of_its_own(tmp_path: Path) -> None:
+    """In a nested design; the seeds of the study itself stay what they are."""
+    found = whole_plan(
+        tmp_path,
+        zero_shot={
+            "datasets": ["esc50"], "embeddings": ["scratch"], "class_vectors": ["words"], "methods": ["ale"],
+            "seeds": 6, "seed": 3, "variance": {"embedding_seeds": 3, "generator_seeds": 4},
+        },
+    )  # fmt: skip
+    first, *others = found.replicates("scratch")
+    assert found.generator_seeds(first) == [3, 4, 5, 6, 7, 8] and found.grid_seeds(first) == [3, 4, 5, 6]
+    for network in others:
+        assert found.generator_seeds(network) == found.grid_seeds(network)
+    seeds = [seed for network in (first, *others) for seed in found.grid_seeds(network)]
+    assert len(set(seeds)) == len(seeds) == 12
+    assert min(seeds) >= 0 and max(seeds) < 2**31  # as the tables keep them
+
+
 def test_no_secret_of_a_url_reaches_the_page(tmp_path: Path) -> None:
     summary = whole_plan(tmp_path).summary()
     assert summary["class_vectors"]["words"]["path"] == "https://host.org/words.bin"

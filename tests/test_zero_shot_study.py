@@ -25,11 +25,11 @@ from foley.generators.embedding.cada_vae import CADAVAE, CADAVAEOptions
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
 from foley.studies.partition import ClassSplit, partition_clips, random_splits, read_splits
-from foley.studies.zero_shot.classify import classify
+from foley.studies.zero_shot.classify import ask_classifier, classify
 from foley.studies.zero_shot.compare import compare_methods
 from foley.studies.zero_shot.experiment import Experiment, load_experiment
 from foley.studies.zero_shot.generate import generate_embeddings, read_projected, read_synthetic
-from foley.studies.zero_shot.predictions import read_predictions
+from foley.studies.zero_shot.predictions import CONVENTIONAL, read_predictions
 from foley.studies.zero_shot.score import score_method, score_references
 from foley.tables.classes import CLASS_VECTORS
 from foley.tables.clips import CLIPS
@@ -468,6 +468,23 @@ def test_classes_with_one_vector_are_named(
     (message,) = [record.getMessage() for record in caplog.records]
     assert "have the same vector" in message
     assert {int(n) for n in re.findall(r"\d+", message.split("have")[0])} == {2, 4, 7}
+
+
+def test_of_classes_with_one_score_the_first_is_said(study: Study) -> None:
+    experiment = experiment_of(study, "fold0")
+    many = replace(experiment, unseen=tuple(range(100, 140)), vectors=np.zeros((60, 3)))
+
+    class Undecided:
+        def score(self, embeddings: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+            scores = torch.zeros(2, len(embeddings), len(classes))
+            scores[1, :, 3:] = 1.0
+            scores[1, 0, 5] = 1.5
+            return scores
+
+    answers = ask_classifier(Undecided(), many, None, CONVENTIONAL)
+    assert (answers.said[0] == 100).all() and (answers.margins[0] == 0).all()
+    assert (answers.said[1] == [105] + [103] * (len(answers.rows) - 1)).all()
+    assert answers.margins[1, 0] == 0.5 and (answers.margins[1, 1:] == 0).all()
 
 
 def test_predictions_are_of_the_right_clips_and_classes(study: Study) -> None:

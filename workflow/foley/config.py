@@ -210,7 +210,7 @@ class VarianceSplit(Model):
         3, ge=1, description="trainings of each trained embedding network, seeds ascending from its own"
     )
     generator_seeds: int = Field(
-        5, ge=1, description="generators on each network, the first of the study's seeds"
+        5, ge=1, description="generators on each network: the first of the study's, further networks' own"
     )
     classifier_seeds: int = Field(5, ge=1, description="classifiers on each generator")
 

@@ -27,6 +27,7 @@ from foley.plan.data import DataPlan
 from foley.plan.diverse import DiversePlan
 from foley.plan.foundation import FoundationPlan
 from foley.plan.speech import SpeechPlan
+from foley.runtime.seeds import derive
 
 # Splits become parts of paths, and the score table keeps `mean` for the mean over them.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -235,10 +236,23 @@ class Plan:
         return list(range(self.study.seed, self.study.seed + self.study.seeds))
 
     def generator_seeds(self, embedding: str) -> list[int]:
-        """Seeds of the generators on a network: fewer on a replicate, which only shows the spread."""
+        """Seeds of the generators on a network: fewer on a replicate, which only shows the spread.
+
+        A replicate's generators have seeds of their own, derived from its network's: shared ones would be crossed
+        with the networks, and not nested in them as the split of the spread takes them. They fit the tables' 32 bits.
+        """
         if embedding in self.config.embeddings or self.study.variance is None:
             return self.seeds
-        return self.seeds[: self.study.variance.generator_seeds]
+        network = self.embedding(embedding).seed
+        return sorted(
+            derive(seed, "generator of a replicate", network) >> 32
+            for seed in self.seeds[: self.study.variance.generator_seeds]
+        )
+
+    def grid_seeds(self, embedding: str) -> list[int]:
+        """Of these, those that the spread over seeds is split by."""
+        assert self.study.variance is not None
+        return self.generator_seeds(embedding)[: self.study.variance.generator_seeds]
 
     def weights_shown(self, embedding: str) -> str | None:
         """The weights as tables and the page may name them: without a password or token in the URL."""
