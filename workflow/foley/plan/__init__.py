@@ -212,12 +212,17 @@ class Plan:
         """A method as it is used on a dataset."""
         return self.config.methods[method].on(dataset)
 
-    def samples_made(self, method: str, dataset: str) -> int:
-        """Synthetic embeddings per class and seed: what the classifier learns from, or the curve's last point."""
+    def samples_made(self, method: str, dataset: str, embedding: str, vectors: str) -> int:
+        """Synthetic embeddings per class and seed: what the classifier learns from, or the last point of the curve
+        that reads them."""
+        learnt_from = self.method(method, dataset).samples_per_class
         curve = self.study.learning_curve
-        return max(
-            self.method(method, dataset).samples_per_class, *(curve.samples_per_class if curve else [1])
+        is_traced = (
+            method in self.curve_methods
+            and embedding in self.study.embeddings
+            and vectors == self.study.class_vectors[0]
         )
+        return max(learnt_from, *curve.samples_per_class) if curve and is_traced else learnt_from
 
     def methods_with(self, vectors: str) -> list[str]:
         """Methods that run with certain class vectors, in the order of the report."""
@@ -230,6 +235,49 @@ class Plan:
     def generated(self) -> list[str]:
         """Methods with a generator, in the order of the report."""
         return [m for m in self.study.methods if self.config.methods[m].generator is not None]
+
+    @property
+    def curve_methods(self) -> list[str]:
+        """Methods whose learning curves are traced, in the order of the report."""
+        return self._measured(self.study.learning_curve, self.generated)
+
+    @property
+    def variance_methods(self) -> list[str]:
+        """Methods whose spread over seeds is split by its source, in the order of the report."""
+        return self._measured(self.study.variance, self.study.methods)
+
+    @property
+    def quality_methods(self) -> list[str]:
+        """Methods whose synthetic embeddings are compared with real ones, in the order of the report."""
+        return self._measured(self.study.quality, self.generated)
+
+    @staticmethod
+    def _measured(
+        part: configuration.LearningCurve
+        | configuration.VarianceSplit
+        | configuration.EmbeddingQuality
+        | None,
+        possible: list[str],
+    ) -> list[str]:
+        if part is None:
+            return []
+        return [m for m in possible if part.methods is None or m in part.methods]
+
+    @property
+    def not_measured(self) -> dict[str, list[str]]:
+        """Key of the study -> methods that its ``methods`` leaves out, where it leaves some out."""
+        study = self.study
+        chosen = {
+            "learning_curve": (study.learning_curve, self.generated, self.curve_methods),
+            "variance": (study.variance, study.methods, self.variance_methods),
+            "quality": (study.quality, self.generated, self.quality_methods),
+        }
+        left_out = {
+            name: [m for m in possible if m not in methods]
+            for name, (part, possible, methods) in chosen.items()
+            if part is not None
+        }
+        return {name: methods for name, methods in left_out.items() if methods}
 
     @property
     def seeds(self) -> list[int]:
@@ -292,6 +340,7 @@ class Plan:
             **self.diverse.summary(),
             "results": self.config.results,
             "left_out": dict(self.data.left_out),
+            **({"not_measured": self.not_measured} if study.datasets and self.not_measured else {}),
         }
 
     def _clip_studies(self) -> dict[str, Any]:

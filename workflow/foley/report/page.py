@@ -49,6 +49,7 @@ _MOST_CONFUSIONS = 60  # drawn on the page; past that it grows without anyone lo
 _CONFUSED_PAIRS = 12
 _ROWS_TOGETHER = 12  # of a figure of gains with several variants
 _LEFT_OUT = "left_out"  # key of the summary: dataset -> why it is not in the run
+_NOT_MEASURED = "not_measured"  # key of the summary: key of the zero-shot study -> methods that it leaves out
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def write_report(
         output: HTML file to write. It refers to nothing outside itself.
         datasets: Tables of each dataset, in the order to show them.
         config_summary: What the run was configured to do; nested, plain data. Its ``left_out``, if there is one,
-            says why which dataset is not in the run.
+            says why which dataset is not in the run; its ``not_measured``, which methods `learning_curve`,
+            `variance` and `quality` of the zero-shot study leave out.
         scores: SCORES of all studies; None where no study ran: the page then shows the data alone.
         predictions: PREDICTIONS tables, for the confusion matrices.
         quality: AUDIO_QUALITY tables of generated clips, for what scores leave out: values per class, warnings.
@@ -114,10 +116,12 @@ def write_report(
     map_panels, map_svgs = _map_panels(maps)
     confusions = sorted(read_confusions(predictions), key=_confusion_order(book))
     shown = confusions[:_MOST_CONFUSIONS]
+    settings = dict(config_summary)
+    not_measured = settings.pop(_NOT_MEASURED, None) or {}
     parts = [
-        learning_curves(book),
-        spread(book),
-        synthetic_quality(book),
+        learning_curves(book, not_measured.get("learning_curve", ())),
+        spread(book, not_measured.get("variance", ())),
+        synthetic_quality(book, not_measured.get("quality", ())),
         audio_quality(book, quality, literature, labels),
         foundation(book, its, labels),
         class_vectors(book),
@@ -125,7 +129,6 @@ def write_report(
         speech(book, spoken or SpeechTables(), labels),
     ]
     galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_galleries]
-    settings = dict(config_summary)
     left_out = {str(name): str(reason) for name, reason in (settings.pop(_LEFT_OUT, None) or {}).items()}
 
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
