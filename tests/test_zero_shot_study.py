@@ -106,6 +106,41 @@ def test_excluded_classes_play_no_part(tmp_path: Path) -> None:
     assert {row["class_id"] for row in rows if row["role"].startswith("seen")} == {0, 4, 5}
 
 
+def test_a_class_that_could_only_be_tested_is_excluded_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The fan's only recording is one of the bell's.
+    clips = [(label, f"{label}-{number}") for label in LABELS for number in range(20)]
+    before = partition(tmp_path, clips, UNSEEN_CAT)
+    tested = next(
+        row["recording_id"]
+        for row in before
+        if row["role"] == "seen_test" and row["recording_id"][:4] == "bell"
+    )
+    clips = [(label, tested if label == "fan" else recording) for label, recording in clips]
+    with caplog.at_level(logging.WARNING):
+        rows = partition(tmp_path, clips, UNSEEN_CAT)
+    of_fan = [row["role"] for row in rows if row["class_id"] == LABELS.index("fan")]
+    assert of_fan == ["excluded"] * 20
+    others = [
+        [row["role"] for row in part if row["class_id"] != LABELS.index("fan")] for part in (before, rows)
+    ]
+    assert others[0] == others[1]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "['fan'] are excluded" in message and "recordings of their own" in message
+
+
+def test_too_few_classes_are_left_that_can_be_learnt(tmp_path: Path) -> None:
+    clips = [("cat", "c"), *(("bell", f"b{n}") for n in range(20))]
+    tested = next(
+        row["recording_id"]
+        for row in partition(tmp_path, [*clips, ("fan", "f1"), ("fan", "f2")], UNSEEN_CAT)
+        if row["role"] == "seen_test" and row["recording_id"][0] == "b"
+    )
+    with pytest.raises(ValueError, match=r"fewer than two seen classes.*\['fan'\]"):
+        partition(tmp_path, [*clips, ("fan", tested)], UNSEEN_CAT)
+
+
 @settings(max_examples=60)
 @given(
     clips=st.lists(st.tuples(st.sampled_from(LABELS), st.integers(0, 9)), min_size=10, max_size=80),
@@ -132,11 +167,12 @@ def test_no_recording_is_on_two_sides(
     for row in rows:
         of_recording[row["recording_id"]].add(row["role"])
     for roles in of_recording.values():
-        # Seen clips of a recording that also has unseen ones are excluded.
-        assert len(roles) == 1 or roles == {"unseen", "excluded"}
-    if not shared:
-        for class_id in {row["class_id"] for row in rows if row["role"].startswith("seen")}:
-            assert any(row["role"] == "seen_train" for row in rows if row["class_id"] == class_id)
+        # Seen clips of a recording that also has unseen ones are excluded, and those of a class that is in no other
+        # recording than tested ones.
+        assert len(roles) == 1 or roles in ({"unseen", "excluded"}, {"seen_test", "excluded"})
+    trains = {"seen_train"} if not shared else {"seen_train", "seen_validation"}
+    for class_id in {row["class_id"] for row in rows if row["role"].startswith("seen")}:
+        assert any(row["role"] in trains for row in rows if row["class_id"] == class_id)
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ def _groups(
 
 
 def _trained_classes(experiment: Experiment) -> list[int]:
-    """Seen classes with a training clip. Where recordings hold several classes, one may have test clips alone."""
+    """Seen classes with a training clip: all of a partition of ours, not all of whatever experiment."""
     return np.unique(experiment.class_ids[experiment.rows(*TRAINING_ROLES)]).tolist()
 
 
