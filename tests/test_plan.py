@@ -161,7 +161,7 @@ def test_each_network_has_generators_of_its_own(tmp_path: Path) -> None:
     assert min(seeds) >= 0 and max(seeds) < 2**31  # as the tables keep them
 
 
-def measuring(tmp_path: Path, **parts: Any) -> Plan:
+def measuring(tmp_path: Path, *, more_methods: dict[str, Any] | None = None, **parts: Any) -> Plan:
     """A plan with methods with and without a generator, on two embeddings and two kinds of class vectors."""
     return whole_plan(
         tmp_path,
@@ -169,7 +169,7 @@ def measuring(tmp_path: Path, **parts: Any) -> Plan:
         class_vectors={name: VECTORS | {"path": "https://host.org/words.bin"} for name in ("words", "others")},
         methods={
             "ale": {}, "ridge": {"classifier": "ridge"}, "ddpm": {"generator": "ddpm"},
-            "lisgan": {"generator": "lisgan"},
+            "lisgan": {"generator": "lisgan"}, **(more_methods or {}),
         },
         zero_shot={
             "datasets": ["esc50"], "embeddings": ["scratch"], "class_vectors": ["words", "others"],
@@ -203,6 +203,28 @@ def test_methods_to_measure_that_there_are_not(tmp_path: Path, part: str) -> Non
     if part != "variance":
         with pytest.raises(ConfigError, match="`ridge`, which has no generator"):
             measuring(tmp_path, **{part: {"methods": ["ridge"]}})
+
+
+def test_schedules_are_told_where_they_differ(tmp_path: Path) -> None:
+    assert "schedules" not in measuring(tmp_path).summary()
+    published = {"batch_size": 1, "epochs": 50}
+    found = measuring(
+        tmp_path,
+        datasets=["esc50", "esc10"],
+        methods=["slow", "ridge", "ddpm", "lisgan"],
+        baseline="slow",
+        more_methods={
+            "slow": {"classifier_options": published},
+            "lisgan": {
+                "generator": "lisgan", "classifier_options": published,
+                "for_dataset": {"esc10": {"classifier_options": {"epochs": 3}}},
+            },
+        },
+    )  # fmt: skip
+    assert found.summary()["schedules"] == {
+        "esc50": {"slow": published, "ddpm": {}, "lisgan": published},
+        "esc10": {"slow": published, "ddpm": {}, "lisgan": published | {"epochs": 3}},
+    }
 
 
 def test_only_what_a_learning_curve_reads_is_made_in_its_numbers(tmp_path: Path) -> None:

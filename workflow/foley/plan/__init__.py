@@ -203,10 +203,20 @@ class Plan:
         return target(ZERO_SHOT_KINDS, name, f"methods.{method}.classifier")
 
     def compared_with_baseline(self) -> list[str]:
-        """Methods with a generator whose gain is that of their synthetic data: all else is as in the baseline."""
+        """Methods with a generator whose classifier is of the baseline's kind, so that their gain is of interest.
+
+        It need not be trained as the baseline's is: see ``schedules``.
+        """
         base = self.config.methods[self.study.baseline].classifier
         chosen = {method: self.config.methods[method] for method in self.study.methods}
         return [m for m, entry in chosen.items() if entry.generator is not None and entry.classifier == base]
+
+    def schedules(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """Classifier options of the baseline and of the methods that are compared with it, as the config gives them,
+        if not all have the same: a gain is then not that of synthetic data alone."""
+        compared = self.compared_with_baseline()
+        found = {m: self.method(m, dataset).classifier_options for m in (self.study.baseline, *compared)}
+        return found if any(found[m] != found[self.study.baseline] for m in compared) else {}
 
     def method(self, method: str, dataset: str) -> configuration.Method:
         """A method as it is used on a dataset."""
@@ -317,6 +327,8 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         """What the page says of how its results were made."""
         study = self.study
+        schedules = {d: self.schedules(d) for d in study.datasets if study.baseline in study.methods}
+        schedules = {d: options for d, options in schedules.items() if options}
         return {
             "datasets": {
                 d: {"kind": self.data.kind_name(d)}
@@ -340,6 +352,7 @@ class Plan:
             **self.diverse.summary(),
             "results": self.config.results,
             "left_out": dict(self.data.left_out),
+            **({"schedules": schedules} if schedules else {}),
             **({"not_measured": self.not_measured} if study.datasets and self.not_measured else {}),
         }
 
