@@ -53,8 +53,8 @@ def random_splits(
 ) -> dict[str, ClassSplit]:
     """Splits fold0, fold1, … for a dataset without published ones.
 
-    Classes come in one random order, cut into parts that don't overlap: a mean over splits takes their unseen
-    clips for independent. With few classes the parts are smaller than ``unseen_fraction`` says.
+    Classes come in one random order, cut into parts that don't overlap, so that each split tells something of its own.
+    With few classes the parts are smaller than ``unseen_fraction`` says.
 
     Raises:
         ValueError: too few classes for two unseen ones in each split and two to see.
