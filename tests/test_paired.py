@@ -16,6 +16,7 @@ from scipy import stats
 
 from foley import tables
 from foley.metrics.bootstrap import interval, resample_recordings
+from foley.metrics.classification import accuracy_draws
 from foley.metrics.paired import bootstrap_p, corrected_t_test, holm
 from foley.studies.zero_shot.compare import compare_methods
 from foley.studies.zero_shot.predictions import read_predictions
@@ -378,6 +379,12 @@ def test_draws_of_splits_hang_together_where_recordings_do(tmp_path: Path) -> No
     np.testing.assert_array_equal(weight("a", "3"), weight("b", "3"))
     np.testing.assert_array_equal(weight("b", "5"), weight("c", "5"))
     assert not np.array_equal(weight("a", "1"), weight("a", "2"))
+    # Of a split with few of the recordings that are drawn together, some draws have none.
+    few = draws.of("c", np.array(["c6"]))
+    with np.errstate(all="raise"):
+        accuracies = accuracy_draws(np.ones((2, 1)), few)
+    np.testing.assert_array_equal(np.isnan(accuracies), weight("c", "6") == 0)
+    assert np.isnan(accuracies).any() and (accuracies[np.isfinite(accuracies)] == 1).all()
     # A split apart is drawn as ever.
     alone = resample_recordings(np.array(["r7", "r8", "r9"]), 50, 3, "d", 3)
     np.testing.assert_array_equal(of["d"].weights, alone.weights)
