@@ -56,6 +56,16 @@ def world(seen: int = 12, unseen: int = 3, clips: int = 10, noise: float = 0.1, 
     )
 
 
+def first_of_many_are_a_smaller_draw(kind: Any, options: Any, toy: World) -> None:
+    """Learning curves read them so, and a method's figures must not move with the number that a curve asks for."""
+    model = kind(options, [0, 1])
+    model.fit(toy.seen)
+    many = model.sample(toy.unseen_vectors, 23)
+    for count in (1, 8, 12):
+        made = model.sample(toy.unseen_vectors, count)
+        torch.testing.assert_close(made, many[:, :, :count], atol=1e-5, rtol=1e-4)
+
+
 def seeds_alone_equal_seeds_together(kind: Any, options: Any, toy: World) -> None:
     def train(seeds: list[int]) -> Tensor:
         model = kind(options, seeds)

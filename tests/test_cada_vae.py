@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,13 @@ from foley.generators.embedding.ddpm import DDPM, DDPMOptions
 from foley.generators.embedding.protocol import LatentGenerator
 from foley.options import ConfigError, parse_options
 from foley.training.checkpoint import Checkpoint
-from seen_unseen import World, resumed_equals_uninterrupted, seeds_alone_equal_seeds_together, world
+from seen_unseen import (
+    World,
+    first_of_many_are_a_smaller_draw,
+    resumed_equals_uninterrupted,
+    seeds_alone_equal_seeds_together,
+    world,
+)
 
 SMALL = CADAVAEOptions(
     latent=6, audio_hidden=32, class_hidden=24, epochs=50, batch_size=16, learning_rate=3e-3, seen_draws=25,
@@ -170,6 +177,8 @@ def test_seeds_of_a_batch_and_resuming(tmp_path: Path, monkeypatch: pytest.Monke
     )  # fmt: skip
     seeds_alone_equal_seeds_together(CADAVAE, options, toy)
     resumed_equals_uninterrupted(CADAVAE, options, toy, Checkpoint(tmp_path, "x"), monkeypatch)
+    for noise in ("per_dimension", "shared"):
+        first_of_many_are_a_smaller_draw(CADAVAE, dataclasses.replace(options, noise=noise), toy)  # type: ignore[arg-type]
 
 
 def test_unseen_classes_are_found_in_the_latent_space(fitted: tuple[World, CADAVAE]) -> None:

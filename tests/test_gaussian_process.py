@@ -99,12 +99,40 @@ def test_samples_have_the_predicted_mean_and_the_seen_classes_shape() -> None:
     assert (wide.sample(toy.unseen_vectors, 400).var(dim=2).sum(-1) > made[:1].var(dim=2).sum(-1)).all()
 
 
-def test_an_odd_number_of_samples() -> None:
+@pytest.mark.parametrize("uncertainty", [False, True])
+def test_the_first_of_many_samples_are_a_draw_of_fewer(uncertainty: bool) -> None:
+    """Learning curves read them so. Seven dimensions: no block of random numbers ends at a round number."""
     toy = world()
-    model = GaussianProcess(fixed(), [0])
+    seen = SeenData(toy.seen.embeddings[:, :7], toy.seen.classes, toy.seen.vectors)
+    model = GaussianProcess(fixed(uncertainty=uncertainty), [0, 1])
+    model.fit(seen)
+    many = model.sample(toy.unseen_vectors, 12)
+    for count in range(1, 12):
+        torch.testing.assert_close(model.sample(toy.unseen_vectors, count), many[:, :, :count])
+    # One sample is a draw as any other, with the classes' shape and not their mean.
+    assert (many[:, :, 0] - many[:, :, :2].mean(dim=2)).norm(dim=-1).min() > 0.05
+
+
+def test_independent_samples_scatter_about_their_mean_as_independent_ones_do() -> None:
+    """Of few samples in many dimensions: the sum of variances is that of the shape, as pairs' is not, and no two of
+    them are opposite."""
+    toy = world(seen=8, clips=120, noise=0.3)
+    model = GaussianProcess(fixed(), list(range(60)))
     model.fit(toy.seen)
-    made = model.sample(toy.unseen_vectors, 1)
-    assert made.shape[2] == 1 and torch.isfinite(made).all()
+    wanted = float(
+        (toy.seen.embeddings - class_means(toy.seen.embeddings, toy.seen.classes, 8)[toy.seen.classes])
+        .var(dim=0)
+        .sum()
+    )
+    few = model.sample_independent(toy.unseen_vectors, 4)
+    spread = float(few.var(dim=2).sum(dim=-1).mean())
+    assert spread == pytest.approx(wanted, rel=0.1)
+    paired = float(model.sample(toy.unseen_vectors, 4).var(dim=2).sum(dim=-1).mean())
+    assert paired > 1.2 * spread  # 4/3 in expectation
+    means = model.sample(toy.unseen_vectors, 2).mean(dim=2)
+    # Their own mean is off by what four independent draws are off by.
+    off = float((few.mean(dim=2) - means).square().sum(dim=-1).mean())
+    assert off == pytest.approx(wanted / 4, rel=0.15)
 
 
 def test_any_even_number_of_first_samples_has_the_mean() -> None:
@@ -116,8 +144,6 @@ def test_any_even_number_of_first_samples_has_the_mean() -> None:
     for count in (2, 4, 8):
         torch.testing.assert_close(made[:, :, :count].mean(dim=2), means, atol=1e-5, rtol=1e-5)
     assert (made[:, :, 1] - means).norm() > 0.1
-    # With the odd one out, too, and a longer draw goes on from a shorter one's mean.
-    torch.testing.assert_close(made.mean(dim=2), means, atol=1e-5, rtol=1e-5)
     assert torch.equal(bare.sample(toy.unseen_vectors, 3), means.unsqueeze(2).expand(-1, -1, 3, -1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,12 @@ from foley.generators.embedding.protocol import LatentGenerator, SeenData
 from foley.options import ConfigError, parse_options
 from foley.runtime.seeds import SeedStreams
 from foley.training.checkpoint import Checkpoint
-from seen_unseen import resumed_equals_uninterrupted, seeds_alone_equal_seeds_together, world
+from seen_unseen import (
+    first_of_many_are_a_smaller_draw,
+    resumed_equals_uninterrupted,
+    seeds_alone_equal_seeds_together,
+    world,
+)
 
 SMALL = LisGANOptions(
     hidden=48, critic_hidden=48, noise=4, epochs=12, batch_size=24, critic_steps=3, learning_rate=2e-3,
@@ -154,6 +160,7 @@ def test_seeds_of_a_batch_and_resuming(tmp_path: Path, monkeypatch: pytest.Monke
     )  # fmt: skip
     seeds_alone_equal_seeds_together(LisGAN, options, toy)
     resumed_equals_uninterrupted(LisGAN, options, toy, Checkpoint(tmp_path, "x"), monkeypatch)
+    first_of_many_are_a_smaller_draw(LisGAN, dataclasses.replace(options, noise=7), toy)
 
 
 def test_each_player_takes_its_turns() -> None:

@@ -16,10 +16,11 @@ from scipy import stats
 
 from foley import tables
 from foley.metrics.bootstrap import interval, resample_recordings
+from foley.metrics.classification import accuracy_draws
 from foley.metrics.paired import bootstrap_p, corrected_t_test, holm
 from foley.studies.zero_shot.compare import compare_methods
 from foley.studies.zero_shot.predictions import read_predictions
-from foley.studies.zero_shot.score import measure, recordings_of, score_method, score_references
+from foley.studies.zero_shot.score import SplitDraws, measure, recordings_of, score_method, score_references
 from foley.tables.scores import PREDICTIONS, SCORES
 from foley.tables.zero_shot import PARTITION
 
@@ -318,6 +319,79 @@ def test_difference_of_a_pair(
     assert row["value"] == pytest.approx(np.mean(values), abs=1e-12)
     limits = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
     assert [row["low"], row["high"]] == pytest.approx(limits, abs=1e-12)
+
+
+def test_splits_that_test_the_same_clips_are_no_surer_together(tmp_path: Path) -> None:
+    """Splits of one's own may overlap: a recording has the same weight in each."""
+    toy = Toy(tmp_path)
+    made = [toy.predict("fold0", method, "net/words") for method in ("good", "poor")]
+    # The same clips and answers under the name of another split, and a split apart.
+    table = tables.read(toy.partition("fold0"), PARTITION)
+    tables.write(toy.partition("again"), PARTITION, table)
+    score_references(
+        tmp_path / "references-again.parquet", partition=toy.partition("again"), dataset="toy", split="again"
+    )
+    for path in list(made):
+        rows = [row | {"split": "again"} for row in tables.read(path, PREDICTIONS).to_pylist()]
+        tables.write(tmp_path / f"again-{path.name}", PREDICTIONS, rows)
+        made.append(tmp_path / f"again-{path.name}")
+    rows = toy.compare(made, ["fold0", "again"])
+    for metric in ("difference_to_poor", "gain_over_poor"):
+        found = {
+            split: pick(rows, method="good", split=split, metric=metric, class_id=None)
+            for split in ("fold0", "again", "mean")
+        }
+        ends = [[found[split][end] for end in ("low", "high")] for split in ("fold0", "again", "mean")]
+        np.testing.assert_allclose(ends[1:], [ends[0]] * 2, atol=1e-12)
+    # Means of the generalised setting, whose seen clips splits share as a rule, too.
+    whole = toy.compare(made, ["fold0", "again"])
+    seen = pick(whole, method="good", split="mean", metric="accuracy_seen", seed=None)
+    (alone,) = [
+        row
+        for row in score_alone(tmp_path, made[0], toy.partition("fold0"))
+        if row["metric"] == "accuracy_seen" and row["seed"] is None
+    ]
+    assert seen["high"] - seen["low"] == pytest.approx(alone["high"] - alone["low"], rel=0.2)
+
+
+def score_alone(folder: Path, predictions: Path, partition: Path) -> list[dict[str, Any]]:
+    score_method(folder / "alone.parquet", predictions=predictions, partition=partition, draws=2000, seed=0)
+    return tables.read(folder / "alone.parquet", SCORES).to_pylist()
+
+
+def test_draws_of_splits_hang_together_where_recordings_do(tmp_path: Path) -> None:
+    clips = {"a": "123", "b": "345", "c": "56", "d": "789"}
+    for split, own in clips.items():
+        tables.write(
+            tmp_path / f"{split}.parquet",
+            PARTITION,
+            [
+                {"clip_id": f"c{n}", "class_id": 0, "recording_id": f"r{n}", "role": "unseen"} for n in own
+            ],
+        )  # fmt: skip
+    draws = SplitDraws({split: tmp_path / f"{split}.parquet" for split in clips}, 50, 3)
+    of = {split: draws.of(split, np.array([f"c{n}" for n in own])) for split, own in clips.items()}
+
+    def weight(split: str, number: str) -> np.ndarray:
+        place = clips[split].index(number)
+        return of[split].weights[:, of[split].recording[place]]
+
+    np.testing.assert_array_equal(weight("a", "3"), weight("b", "3"))
+    np.testing.assert_array_equal(weight("b", "5"), weight("c", "5"))
+    assert not np.array_equal(weight("a", "1"), weight("a", "2"))
+    # Of a split with few of the recordings that are drawn together, some draws have none.
+    few = draws.of("c", np.array(["c6"]))
+    with np.errstate(all="raise"):
+        accuracies = accuracy_draws(np.ones((2, 1)), few)
+    np.testing.assert_array_equal(np.isnan(accuracies), weight("c", "6") == 0)
+    assert np.isnan(accuracies).any() and (accuracies[np.isfinite(accuracies)] == 1).all()
+    # A split apart is drawn as ever.
+    alone = resample_recordings(np.array(["r7", "r8", "r9"]), 50, 3, "d", 3)
+    np.testing.assert_array_equal(of["d"].weights, alone.weights)
+    total = sum(
+        weight(s, n) for s, n in (("a", "1"), ("a", "2"), ("a", "3"), ("b", "4"), ("b", "5"), ("c", "6"))
+    )
+    assert (total == 6).all()
 
 
 def test_p_of_all_pairs(compared: list[dict[str, Any]]) -> None:

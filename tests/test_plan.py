@@ -143,6 +143,105 @@ def whole_plan(tmp_path: Path, **more: Any) -> Plan:
     return Plan(raw | more, Path(__file__).resolve().parents[1] / "resources")
 
 
+def test_each_network_has_generators_of_its_own(tmp_path: Path) -> None:
+    """In a nested design; the seeds of the study itself stay what they are."""
+    found = whole_plan(
+        tmp_path,
+        zero_shot={
+            "datasets": ["esc50"], "embeddings": ["scratch"], "class_vectors": ["words"], "methods": ["ale"],
+            "seeds": 6, "seed": 3, "variance": {"embedding_seeds": 3, "generator_seeds": 4},
+        },
+    )  # fmt: skip
+    first, *others = found.replicates("scratch")
+    assert found.generator_seeds(first) == [3, 4, 5, 6, 7, 8] and found.grid_seeds(first) == [3, 4, 5, 6]
+    for network in others:
+        assert found.generator_seeds(network) == found.grid_seeds(network)
+    seeds = [seed for network in (first, *others) for seed in found.grid_seeds(network)]
+    assert len(set(seeds)) == len(seeds) == 12
+    assert min(seeds) >= 0 and max(seeds) < 2**31  # as the tables keep them
+
+
+def measuring(tmp_path: Path, *, more_methods: dict[str, Any] | None = None, **parts: Any) -> Plan:
+    """A plan with methods with and without a generator, on two embeddings and two kinds of class vectors."""
+    return whole_plan(
+        tmp_path,
+        embeddings={"scratch": {"encoder": "yamnet", "feature": "logmel"}},
+        class_vectors={name: VECTORS | {"path": "https://host.org/words.bin"} for name in ("words", "others")},
+        methods={
+            "ale": {}, "ridge": {"classifier": "ridge"}, "ddpm": {"generator": "ddpm"},
+            "lisgan": {"generator": "lisgan"}, **(more_methods or {}),
+        },
+        zero_shot={
+            "datasets": ["esc50"], "embeddings": ["scratch"], "class_vectors": ["words", "others"],
+            "methods": ["ale", "ridge", "ddpm", "lisgan"], **parts,
+        },
+    )  # fmt: skip
+
+
+def test_methods_may_be_left_out_of_what_takes_long(tmp_path: Path) -> None:
+    found = measuring(tmp_path, learning_curve={}, variance={}, quality={})
+    assert found.curve_methods == found.quality_methods == ["ddpm", "lisgan"]
+    assert found.variance_methods == ["ale", "ridge", "ddpm", "lisgan"]
+    assert found.not_measured == {} and "not_measured" not in found.summary()
+    some = measuring(
+        tmp_path, learning_curve={"methods": ["ddpm"]}, variance={"methods": ["lisgan", "ale"]}, quality={}
+    )
+    assert some.curve_methods == ["ddpm"] and some.variance_methods == ["ale", "lisgan"]
+    assert some.summary()["not_measured"] == {"learning_curve": ["lisgan"], "variance": ["ridge", "ddpm"]}
+    none = measuring(tmp_path)
+    assert none.curve_methods == none.variance_methods == none.quality_methods == []
+
+
+@pytest.mark.parametrize("part", ["learning_curve", "variance", "quality"])
+def test_methods_to_measure_that_there_are_not(tmp_path: Path, part: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"zero_shot\.{part}\.methods names `lisgna`.*did you mean `lisgan`"
+    ):
+        measuring(tmp_path, **{part: {"methods": ["lisgna"]}})
+    with pytest.raises(ConfigError, match=rf"zero_shot\.{part}\.methods is empty"):
+        measuring(tmp_path, **{part: {"methods": []}})
+    if part != "variance":
+        with pytest.raises(ConfigError, match="`ridge`, which has no generator"):
+            measuring(tmp_path, **{part: {"methods": ["ridge"]}})
+
+
+def test_schedules_are_told_where_they_differ(tmp_path: Path) -> None:
+    assert "schedules" not in measuring(tmp_path).summary()
+    published = {"batch_size": 1, "epochs": 50}
+    found = measuring(
+        tmp_path,
+        datasets=["esc50", "esc10"],
+        methods=["slow", "ridge", "ddpm", "lisgan"],
+        baseline="slow",
+        more_methods={
+            "slow": {"classifier_options": published},
+            "lisgan": {
+                "generator": "lisgan", "classifier_options": published,
+                "for_dataset": {"esc10": {"classifier_options": {"epochs": 3}}},
+            },
+        },
+    )  # fmt: skip
+    assert found.summary()["schedules"] == {
+        "esc50": {"slow": published, "ddpm": {}, "lisgan": published},
+        "esc10": {"slow": published, "ddpm": {}, "lisgan": published | {"epochs": 3}},
+    }
+
+
+def test_only_what_a_learning_curve_reads_is_made_in_its_numbers(tmp_path: Path) -> None:
+    found = measuring(
+        tmp_path,
+        variance={"embedding_seeds": 2},
+        learning_curve={"samples_per_class": [5, 80], "methods": ["ddpm"]},
+    )
+    network, replicate = found.replicates("scratch")
+    assert found.samples_made("ddpm", "esc50", network, "words") == 80
+    assert found.samples_made("ddpm", "esc50", replicate, "words") == 40
+    assert found.samples_made("ddpm", "esc50", network, "others") == 40
+    assert found.samples_made("lisgan", "esc50", network, "words") == 40
+    few = measuring(tmp_path, learning_curve={"samples_per_class": [5]})
+    assert few.samples_made("ddpm", "esc50", network, "words") == 40
+
+
 def test_no_secret_of_a_url_reaches_the_page(tmp_path: Path) -> None:
     summary = whole_plan(tmp_path).summary()
     assert summary["class_vectors"]["words"]["path"] == "https://host.org/words.bin"

@@ -402,6 +402,46 @@ def test_count_is_what_is_drawn_for_each_half(tmp_path: Path) -> None:
         measured(tmp_path / "one.parquet", experiment, Counted, Known(experiment), count=1)
 
 
+def test_samples_that_hang_together_are_not_what_is_compared(tmp_path: Path) -> None:
+    """A generator may draw its samples in pairs of opposite sign, as the Gaussian process does; the measures take
+    independent ones, or its distances are too large."""
+    experiment = toy()
+
+    class Normal(Ignorant):
+        def sample_pairs(self, vectors: Tensor, count: int) -> Tensor:
+            half = torch.randn(
+                len(self.seeds), len(vectors), count, self.known.embeddings.shape[1],
+                generator=torch.Generator().manual_seed(1),
+            )  # fmt: skip
+            return torch.stack([half, -half], dim=3).flatten(2, 3)
+
+        def sample(self, vectors: Tensor, count: int) -> Tensor:
+            return self.sample_pairs(vectors, count)[:, :, ::2]
+
+    class Coupled(Normal):
+        def sample(self, vectors: Tensor, count: int) -> Tensor:
+            return self.sample_pairs(vectors, count)[:, :, :count]
+
+        def sample_independent(self, vectors: Tensor, count: int) -> Tensor:
+            return super().sample(vectors, count)
+
+    independent, coupled = (
+        measured(tmp_path / f"{kind.__name__}.parquet", experiment, kind, Known(experiment))
+        for kind in (Normal, Coupled)
+    )
+    assert coupled == independent
+
+    asked: list[int] = []
+
+    class Watched(GaussianProcess):
+        def sample_independent(self, vectors: Tensor, count: int) -> Tensor:
+            asked.append(count)
+            return super().sample_independent(vectors, count)
+
+    measured(tmp_path / "process.parquet", experiment, Watched, GaussianProcessOptions())
+    assert asked == [8, 8, 8]
+
+
 def test_small_classes_have_empty_values(tmp_path: Path) -> None:
     whole = toy()
     one, three, five, none = whole.seen[0], whole.seen[1], whole.seen[2], whole.seen[3]

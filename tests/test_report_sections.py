@@ -310,6 +310,34 @@ def test_curves_lie_where_their_axes_say(book: Callable[..., ScoreBook]) -> None
     assert len(bands) == 1 and len(re.findall(r"[ML]", bands[0].get("d", ""))) == 6
 
 
+def test_sections_say_which_methods_the_config_left_out(tmp_path: Path) -> None:
+    rows = [
+        row("m", "v", "accuracy_at_5_samples", 0.2),
+        row("m", "v", "spread_total", 0.02),
+        row("m", "v", "quality_cosine", 0.5),
+    ]
+    left_out = {"learning_curve": ["slow"], "quality": ["slow", "slower"]}
+    text = write(tmp_path, rows, config_summary={"not_measured": left_out, "seeds": [0]})
+    for section, said in (("curves", "slow"), ("quality", "slow, slower")):
+        (part,) = re.findall(rf'<section id="{section}".*?</section>', text, re.DOTALL)
+        assert f"Left out by the config: {said}." in part
+    assert text.count("Left out by the config") == 2 and "not_measured" not in text
+
+
+def test_verdict_says_that_schedules_differ(tmp_path: Path) -> None:
+    rows = [
+        row("ale", "v", "accuracy", 0.2),
+        row("m", "v", "accuracy", 0.3),
+        row("m", "v", "gain_over_ale", 0.1, low=0.05, high=0.15),
+    ]
+    (dataset,) = {r["dataset"] for r in rows}
+    schedules = {dataset: {"ale": {"epochs": 50, "batch_size": 1}, "m": {}, "n": {}}}
+    text = write(tmp_path, rows, config_summary={"schedules": schedules, "seeds": [0]})
+    (verdict,) = re.findall(r'<article class="verdict">.*?</article>', text, re.DOTALL)
+    assert "ale: batch_size 1, epochs 50; m, n: as its kind has them" in verdict
+    assert "not trained alike" not in write(tmp_path, rows)
+
+
 def test_one_amount_and_a_lone_baseline_still_draw(book: Callable[..., ScoreBook]) -> None:
     section = learning_curves(book([row("m", "v", "accuracy_at_5_samples", 0.2)]))
     assert section is not None and "nan" not in section.panels[0].figures[0]

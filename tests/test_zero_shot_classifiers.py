@@ -19,6 +19,7 @@ from torch import Tensor
 
 from foley.classifiers.ale import ALE, ALEOptions
 from foley.classifiers.protocol import ZeroShotData
+from foley.classifiers.prototype import Prototype
 from foley.classifiers.ridge import FALLBACK_PENALTY, Ridge, RidgeOptions, solve
 from foley.classifiers.softmax import SoftmaxClassifier, SoftmaxOptions, confident
 from foley.generators.embedding import lisgan
@@ -310,12 +311,34 @@ def test_ridge_penalty_is_chosen_on_seen_classes_and_well() -> None:
         other = Ridge(RidgeOptions(), [0])
         vectors = torch.cat([toy.seen.vectors, torch.randn(3, 3, generator=torch.Generator().manual_seed(3))])
         other.fit(ZeroShotData(toy.seen.embeddings, toy.seen.classes, vectors, 20))
-        assert other.penalty == model.penalty
-        chosen[noise] = model.penalty
+        assert other.penalties == model.penalties
+        (chosen[noise],) = model.penalties
     assert chosen[0.05] < chosen[3.0]
     with pytest.raises(ConfigError, match="positive"):
         parse_options(RidgeOptions, {"penalties": [1.0, 0.0]}, "o")
     assert parse_options(RidgeOptions, {"penalties": [1, 2]}, "o").penalties == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("kind", [Ridge, Prototype])
+def test_a_seed_with_embeddings_of_its_own_chooses_for_itself(kind: type) -> None:
+    """In the space of a generator: what one seed says must not hang on which others share its batch."""
+    clear, noisy = (world(seen=20, clips=6, noise=noise) for noise in (0.05, 3.0))
+    real = torch.stack([noisy.seen.embeddings, clear.seen.embeddings])
+    assert torch.equal(clear.seen.classes, noisy.seen.classes)
+    generator = torch.Generator().manual_seed(5)
+    made = torch.randn(2, 3, 8, real.shape[2], generator=generator)
+    asked = torch.stack([noisy.unseen_embeddings, clear.unseen_embeddings])
+    whole = ZeroShotData(real, clear.seen.classes, clear.vectors, 20, made)
+    classes = torch.arange(23)
+
+    def scores(numbers: list[int]) -> Tensor:
+        model = kind(kind.Options(), numbers)
+        model.fit(of_seeds(whole, numbers))
+        return model.score(asked[numbers], classes)
+
+    together = scores([0, 1])
+    for number in range(2):
+        torch.testing.assert_close(together[number], scores([number])[0], atol=1e-6, rtol=1e-5)
 
 
 def test_ridge_with_few_seen_classes_says_that_it_cannot_choose(caplog: pytest.LogCaptureFixture) -> None:
@@ -323,7 +346,7 @@ def test_ridge_with_few_seen_classes_says_that_it_cannot_choose(caplog: pytest.L
     model = Ridge(RidgeOptions(), [0])
     with caplog.at_level(logging.WARNING):
         model.fit(ZeroShotData(toy.seen.embeddings, toy.seen.classes, toy.vectors, 3))
-    assert model.penalty == FALLBACK_PENALTY
+    assert model.penalties == [FALLBACK_PENALTY]
     assert "3 seen classes are too few to choose a penalty" in caplog.text
 
 

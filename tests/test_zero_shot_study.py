@@ -25,11 +25,11 @@ from foley.generators.embedding.cada_vae import CADAVAE, CADAVAEOptions
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
 from foley.studies.partition import ClassSplit, partition_clips, random_splits, read_splits
-from foley.studies.zero_shot.classify import classify
+from foley.studies.zero_shot.classify import ask_classifier, classify
 from foley.studies.zero_shot.compare import compare_methods
 from foley.studies.zero_shot.experiment import Experiment, load_experiment
 from foley.studies.zero_shot.generate import generate_embeddings, read_projected, read_synthetic
-from foley.studies.zero_shot.predictions import read_predictions
+from foley.studies.zero_shot.predictions import CONVENTIONAL, read_predictions
 from foley.studies.zero_shot.score import score_method, score_references
 from foley.tables.classes import CLASS_VECTORS
 from foley.tables.clips import CLIPS
@@ -106,6 +106,41 @@ def test_excluded_classes_play_no_part(tmp_path: Path) -> None:
     assert {row["class_id"] for row in rows if row["role"].startswith("seen")} == {0, 4, 5}
 
 
+def test_a_class_that_could_only_be_tested_is_excluded_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The fan's only recording is one of the bell's.
+    clips = [(label, f"{label}-{number}") for label in LABELS for number in range(20)]
+    before = partition(tmp_path, clips, UNSEEN_CAT)
+    tested = next(
+        row["recording_id"]
+        for row in before
+        if row["role"] == "seen_test" and row["recording_id"][:4] == "bell"
+    )
+    clips = [(label, tested if label == "fan" else recording) for label, recording in clips]
+    with caplog.at_level(logging.WARNING):
+        rows = partition(tmp_path, clips, UNSEEN_CAT)
+    of_fan = [row["role"] for row in rows if row["class_id"] == LABELS.index("fan")]
+    assert of_fan == ["excluded"] * 20
+    others = [
+        [row["role"] for row in part if row["class_id"] != LABELS.index("fan")] for part in (before, rows)
+    ]
+    assert others[0] == others[1]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "['fan'] are excluded" in message and "recordings of their own" in message
+
+
+def test_too_few_classes_are_left_that_can_be_learnt(tmp_path: Path) -> None:
+    clips = [("cat", "c"), *(("bell", f"b{n}") for n in range(20))]
+    tested = next(
+        row["recording_id"]
+        for row in partition(tmp_path, [*clips, ("fan", "f1"), ("fan", "f2")], UNSEEN_CAT)
+        if row["role"] == "seen_test" and row["recording_id"][0] == "b"
+    )
+    with pytest.raises(ValueError, match=r"fewer than two seen classes.*\['fan'\]"):
+        partition(tmp_path, [*clips, ("fan", tested)], UNSEEN_CAT)
+
+
 @settings(max_examples=60)
 @given(
     clips=st.lists(st.tuples(st.sampled_from(LABELS), st.integers(0, 9)), min_size=10, max_size=80),
@@ -132,11 +167,12 @@ def test_no_recording_is_on_two_sides(
     for row in rows:
         of_recording[row["recording_id"]].add(row["role"])
     for roles in of_recording.values():
-        # Seen clips of a recording that also has unseen ones are excluded.
-        assert len(roles) == 1 or roles == {"unseen", "excluded"}
-    if not shared:
-        for class_id in {row["class_id"] for row in rows if row["role"].startswith("seen")}:
-            assert any(row["role"] == "seen_train" for row in rows if row["class_id"] == class_id)
+        # Seen clips of a recording that also has unseen ones are excluded, and those of a class that is in no other
+        # recording than tested ones.
+        assert len(roles) == 1 or roles in ({"unseen", "excluded"}, {"seen_test", "excluded"})
+    trains = {"seen_train"} if not shared else {"seen_train", "seen_validation"}
+    for class_id in {row["class_id"] for row in rows if row["role"].startswith("seen")}:
+        assert any(row["role"] in trains for row in rows if row["class_id"] == class_id)
 
 
 @pytest.mark.parametrize(
@@ -468,6 +504,23 @@ def test_classes_with_one_vector_are_named(
     (message,) = [record.getMessage() for record in caplog.records]
     assert "have the same vector" in message
     assert {int(n) for n in re.findall(r"\d+", message.split("have")[0])} == {2, 4, 7}
+
+
+def test_of_classes_with_one_score_the_first_is_said(study: Study) -> None:
+    experiment = experiment_of(study, "fold0")
+    many = replace(experiment, unseen=tuple(range(100, 140)), vectors=np.zeros((60, 3)))
+
+    class Undecided:
+        def score(self, embeddings: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+            scores = torch.zeros(2, len(embeddings), len(classes))
+            scores[1, :, 3:] = 1.0
+            scores[1, 0, 5] = 1.5
+            return scores
+
+    answers = ask_classifier(Undecided(), many, None, CONVENTIONAL)
+    assert (answers.said[0] == 100).all() and (answers.margins[0] == 0).all()
+    assert (answers.said[1] == [105] + [103] * (len(answers.rows) - 1)).all()
+    assert answers.margins[1, 0] == 0.5 and (answers.margins[1, 1:] == 0).all()
 
 
 def test_predictions_are_of_the_right_clips_and_classes(study: Study) -> None:

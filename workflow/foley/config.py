@@ -191,6 +191,9 @@ class LearningCurve(Model):
         description="synthetic embeddings per unseen class, point by point",
     )
     seeds: int = Field(5, ge=1, description="seeds a point, the first of the study's")
+    methods: list[Id] | None = Field(
+        None, description="methods with a generator to trace; all of the study when left out"
+    )
 
     @field_validator("samples_per_class")
     @classmethod
@@ -210,9 +213,10 @@ class VarianceSplit(Model):
         3, ge=1, description="trainings of each trained embedding network, seeds ascending from its own"
     )
     generator_seeds: int = Field(
-        5, ge=1, description="generators on each network, the first of the study's seeds"
+        5, ge=1, description="generators on each network: the first of the study's, further networks' own"
     )
     classifier_seeds: int = Field(5, ge=1, description="classifiers on each generator")
+    methods: list[Id] | None = Field(None, description="methods to measure; all of the study when left out")
 
 
 class EmbeddingQuality(Model):
@@ -220,6 +224,9 @@ class EmbeddingQuality(Model):
 
     held_out: int = Field(8, ge=1, description="seen classes held out at a time; each is held out once")
     seeds: int = Field(5, ge=1, description="seeds of the generator, the first of the study's")
+    methods: list[Id] | None = Field(
+        None, description="methods with a generator to measure; all of the study when left out"
+    )
 
 
 class ClapReference(Model):
@@ -819,6 +826,7 @@ class Config(Model):
                 _all_exist(
                     "zero_shot.class_vectors_methods", study.class_vectors_methods, study.methods, least=1
                 )
+            self._check_measured_methods(study)
         self._check_diffusion()
         self._check_interpolation()
         self._check_foundation()
@@ -828,6 +836,22 @@ class Config(Model):
             if embedding.feature is not None and embedding.feature not in self.features:
                 raise ValueError(unknown_name(f"embeddings.{name}.feature", embedding.feature, self.features))
         return self
+
+    def _check_measured_methods(self, study: ZeroShot) -> None:
+        for name, part in (
+            ("learning_curve", study.learning_curve),
+            ("variance", study.variance),
+            ("quality", study.quality),
+        ):
+            if part is None or part.methods is None:
+                continue
+            key = f"zero_shot.{name}.methods"
+            _all_exist(key, part.methods, study.methods, least=1)
+            for method in part.methods:
+                if name != "variance" and self.methods[method].generator is None:
+                    raise ValueError(
+                        f"{key} names `{method}`, which has no generator: there is nothing to measure; leave it out"
+                    )
 
     def _check_diffusion(self) -> None:
         study = self.diffusion

@@ -196,7 +196,7 @@ def curves(dataset):
         split=P.splits(dataset),
         embedding=P.study.embeddings,
         vectors=P.study.class_vectors[0],
-        method=P.generated,
+        method=P.curve_methods,
     )
 
 
@@ -212,7 +212,7 @@ def seed_grids(dataset):
             for network in P.replicates(embedding)
         ],
         vectors=P.study.class_vectors[0],
-        method=P.study.methods,
+        method=P.variance_methods,
     )
 
 
@@ -225,7 +225,7 @@ def qualities(dataset):
             split=P.splits(dataset),
             embedding=P.study.embeddings,
             vectors=P.study.class_vectors[0],
-            method=P.generated,
+            method=P.quality_methods,
         ),
         *expand(
             f"{SPLIT}/embedding={{embedding}}/real_quality.parquet",
@@ -242,11 +242,11 @@ def score_files(wildcards):
     for dataset in P.study.datasets:
         found += runs("scores.parquet", dataset)
         found += references("scores.parquet", dataset)
-        if P.study.learning_curve is not None and P.generated:
+        if P.curve_methods:
             found += expand(f"{ZERO_SHOT}/learning_curves.parquet", dataset=dataset)
-        if P.study.variance is not None:
+        if P.variance_methods:
             found += expand(f"{ZERO_SHOT}/variance.parquet", dataset=dataset)
-        if P.study.quality is not None and P.generated:
+        if P.quality_methods:
             found += qualities(dataset)
             found += expand(f"{ZERO_SHOT}/quality.parquet", dataset=dataset)
         found += expand(

@@ -59,7 +59,9 @@ rule generate_embeddings:
     params:
         generator=lambda wc: P.generator_target(wc.method),
         options=lambda wc: P.method(wc.method, wc.dataset).generator_options,
-        samples_per_class=lambda wc: P.samples_made(wc.method, wc.dataset),
+        samples_per_class=lambda wc: P.samples_made(
+            wc.method, wc.dataset, wc.embedding, wc.vectors
+        ),
         seeds=lambda wc: P.generator_seeds(wc.embedding),
         code=lambda wc: code("generate_embeddings", P.generator_target(wc.method)),
     script:

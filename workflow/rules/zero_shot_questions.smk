@@ -146,7 +146,7 @@ rule cross_seeds:
         samples_per_class=lambda wc: P.method(wc.method, wc.dataset).samples_per_class,
         variant=lambda wc: P.variant(wc.embedding, wc.vectors),
         embedding_seed=lambda wc: P.embedding(wc.embedding).seed,
-        generator_seeds=lambda wc: P.seeds[: P.study.variance.generator_seeds],
+        generator_seeds=lambda wc: P.grid_seeds(wc.embedding),
         classifier_seeds=lambda wc: P.study.variance.classifier_seeds,
         code=lambda wc: code("cross_seeds", P.classifier_target(wc.method)),
     script:

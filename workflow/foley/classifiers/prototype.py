@@ -77,10 +77,15 @@ class _Space:
     white: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, classes: Tensor, means: Tensor, shrinkage: float) -> _Space:
-        """Embeddings [S, N, D] of classes [N] and the classes' means [S, C, D]."""
+    def of(cls, x: Tensor, classes: Tensor, means: Tensor, shrinkages: Sequence[float]) -> _Space:
+        """Embeddings [S, N, D] of classes [N], the classes' means [S, C, D], and a shrinkage for each seed [S]."""
         residuals = x - means[:, classes]
-        white = torch.stack([whitening(shrunk_covariance(part), shrinkage) for part in residuals])
+        white = torch.stack(
+            [
+                whitening(shrunk_covariance(part), shrinkage)
+                for part, shrinkage in zip(residuals, shrinkages, strict=True)
+            ]
+        )
         return cls(means.mean(dim=1, keepdim=True), white)
 
     def scores(self, x: Tensor, towards: Tensor, score: Score) -> Tensor:
@@ -121,15 +126,25 @@ class Prototype:
         )
         self.seen = data.seen
         means = class_means(real, data.classes, data.seen)
-        guide, self.shrinkage = None, self.options.shrinkage
-        if self.shrinkage is None or self.options.calibration == "held_out":
-            guide = self._guide(SeenData(real[0], data.classes, data.vectors[: data.seen]))
-            self.shrinkage = guide.shrinkage
-        self.space = _Space.of(real, data.classes, means, self.shrinkage)
+        guides = []
+        if self.options.shrinkage is None or self.options.calibration == "held_out":
+            # Where embeddings are each seed's own, so is what they choose.
+            guides = [self._guide(SeenData(x, data.classes, data.vectors[: data.seen])) for x in real]
+        shrinkages = (
+            [self.options.shrinkage] * len(real)
+            if self.options.shrinkage is not None
+            else [guide.shrinkage for guide in guides]
+        )
+        self.space = _Space.of(real, data.classes, means, shrinkages)
         self.prototypes = torch.cat([means.expand(len(made), -1, -1), made.mean(dim=2)], dim=1)
-        if guide is not None and self.options.calibration == "held_out":
+        if self.options.calibration == "held_out":
             vectors = data.vectors[: data.seen].double()
-            self.constant = torch.stack([self._calibrate(x, data.classes, vectors, guide) for x in real])
+            self.constant = torch.stack(
+                [
+                    self._calibrate(x, data.classes, vectors, guide)
+                    for x, guide in zip(real, guides, strict=True)
+                ]
+            )
 
     def score(self, embeddings: Tensor, classes: Tensor) -> Tensor:
         if self.prototypes is None:
@@ -178,7 +193,7 @@ class Prototype:
             guess = GaussianProcess(fixed, [0])
             guess.fit(SeenData(learnt, rows, vectors[~part.out]))
             means = class_means(learnt, rows, kept)
-            space = _Space.of(learnt.unsqueeze(0), rows, means.unsqueeze(0), guide.shrinkage)
+            space = _Space.of(learnt.unsqueeze(0), rows, means.unsqueeze(0), [guide.shrinkage])
             towards = torch.cat([means, guess.sample(vectors[part.out], 1)[0, :, 0].to(x)])
             for clips, truth, first, last in (
                 (x[~part.held][away], part.kept_rows[away], 0, kept),

@@ -68,8 +68,11 @@ class _Solution:
         return (x - self.x_mean) @ self.weights + self.y_mean
 
 
-def solve(x: Tensor, y: Tensor, penalties: Sequence[float]) -> _Solution:
-    """Ridge regression with intercept of y [S, N, A] on x [S, N, D], for all penalties by one decomposition."""
+def solve(x: Tensor, y: Tensor, penalties: Sequence[float | Tensor]) -> _Solution:
+    """Ridge regression with intercept of y [S, N, A] on x [S, N, D], for all penalties by one decomposition.
+
+    A penalty is a number, or one for each seed [S, 1].
+    """
     x_mean, y_mean = x.mean(dim=1, keepdim=True), y.mean(dim=1, keepdim=True)
     centred = x - x_mean
     values, basis = torch.linalg.eigh(centred.mT @ centred)
@@ -91,7 +94,8 @@ class Ridge:
         self.seeds = list(seeds)
         self.device = choose_device()
         self.solution: _Solution | None = None
-        self.penalty = options.penalty
+        # Of each seed where embeddings are each seed's own, else one for all.
+        self.penalties: list[float] = [options.penalty] if options.penalty is not None else []
 
     def fit(self, data: ZeroShotData, *, checkpoint: Checkpoint | None = None) -> None:
         """Solve; there is nothing to continue from a checkpoint."""
@@ -102,15 +106,16 @@ class Ridge:
         )
         x, classes = self._scaled(real), data.classes
         vectors = functional.normalize(data.vectors.double(), dim=1)
-        if self.penalty is None:
-            self.penalty = self._choose_penalty(x, classes, vectors[: data.seen])
+        if self.options.penalty is None:
+            self.penalties = self._choose_penalties(x, classes, vectors[: data.seen])
+        penalty = x.new_tensor(self.penalties).unsqueeze(1)
         if data.synthetic is not None:
             made, made_classes = data.made
             x = torch.cat([x.expand(len(made), -1, -1), self._scaled(made)], dim=1)
             classes = torch.cat([classes, made_classes])
         self.vectors = vectors - self._centre(vectors[: data.seen])
         y = self.vectors[classes].expand(len(x), -1, -1)
-        self.solution = solve(x, y, [self.penalty])
+        self.solution = solve(x, y, [penalty])
 
     def score(self, embeddings: Tensor, classes: Tensor) -> Tensor:
         if self.solution is None:
@@ -120,8 +125,9 @@ class Ridge:
         scores = self._compare(self.solution.predict(x)[0], self.vectors[classes.to(self.device)])
         return scores.float().expand(len(self.seeds), -1, -1).cpu()
 
-    def _choose_penalty(self, x: Tensor, classes: Tensor, vectors: Tensor) -> float:
-        """The penalty that best recognises seen classes left out, among themselves."""
+    def _choose_penalties(self, x: Tensor, classes: Tensor, vectors: Tensor) -> list[float]:
+        """For each of the embeddings [S, N, D] the penalty that best recognises seen classes left out, among
+        themselves."""
         o = self.options
         folds = min(o.folds, len(vectors) // 2)  # at least two classes left out, or there is no choice
         if folds < 2:
@@ -130,8 +136,8 @@ class Ridge:
                 len(vectors),
                 FALLBACK_PENALTY,
             )
-            return FALLBACK_PENALTY
-        recalls = torch.zeros(len(o.penalties), dtype=torch.float64, device=self.device)
+            return [FALLBACK_PENALTY] * len(x)
+        recalls = torch.zeros(len(o.penalties), len(x), dtype=torch.float64, device=self.device)
         parts = []
         for grouping in range(o.groupings):
             stream = torch.Generator().manual_seed(derive(0, "ridge", grouping))
@@ -144,15 +150,18 @@ class Ridge:
             predicted = solve(x[:, ~held], kept, o.penalties).predict(x[:, held])
             said = self._compare(predicted, targets[out]).argmax(dim=-1)
             truth = (out.cumsum(0) - 1)[classes[held]]
-            right = (said == truth).double().mean(dim=1)  # [P, N]
+            right = (said == truth).double()  # [P, S, N]
             for number in truth.unique():
-                recalls += right[:, truth == number].mean(dim=1)
+                recalls += right[:, :, truth == number].mean(dim=2)
         recalls /= o.groupings * len(classes.unique())
-        best = int((recalls == recalls.max()).nonzero().max())  # of equals the strongest penalty
-        log.info(
-            "ridge: penalty %g, mean recall of seen classes left out %.3f", o.penalties[best], recalls[best]
-        )
-        return o.penalties[best]
+        chosen = []
+        for own in recalls.T:
+            best = int((own == own.max()).nonzero().max())  # of equals the strongest penalty
+            log.info(
+                "ridge: penalty %g, mean recall of seen classes left out %.3f", o.penalties[best], own[best]
+            )
+            chosen.append(o.penalties[best])
+        return chosen
 
     def _scaled(self, x: Tensor) -> Tensor:
         x = self.scaling.apply(x.double())

@@ -38,9 +38,10 @@ def harmonic_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def accuracy_draws(correct: np.ndarray, resamples: Resamples) -> np.ndarray:
-    """Correct [seeds, N] -> accuracy in each draw, averaged over seeds [draws]."""
+    """Correct [seeds, N] -> accuracy in each draw, averaged over seeds [draws]; NaN where no clip was drawn."""
     per_clip = correct.mean(axis=0)
-    return resamples.sums(per_clip) / resamples.sums(np.ones_like(per_clip))
+    with np.errstate(invalid="ignore"):
+        return resamples.sums(per_clip) / resamples.sums(np.ones_like(per_clip))
 
 
 def recall_draws(

@@ -27,6 +27,7 @@ from foley.plan.data import DataPlan
 from foley.plan.diverse import DiversePlan
 from foley.plan.foundation import FoundationPlan
 from foley.plan.speech import SpeechPlan
+from foley.runtime.seeds import derive
 
 # Splits become parts of paths, and the score table keeps `mean` for the mean over them.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -202,21 +203,36 @@ class Plan:
         return target(ZERO_SHOT_KINDS, name, f"methods.{method}.classifier")
 
     def compared_with_baseline(self) -> list[str]:
-        """Methods with a generator whose gain is that of their synthetic data: all else is as in the baseline."""
+        """Methods with a generator whose classifier is of the baseline's kind, so that their gain is of interest.
+
+        It need not be trained as the baseline's is: see ``schedules``.
+        """
         base = self.config.methods[self.study.baseline].classifier
         chosen = {method: self.config.methods[method] for method in self.study.methods}
         return [m for m, entry in chosen.items() if entry.generator is not None and entry.classifier == base]
+
+    def schedules(self, dataset: str) -> dict[str, dict[str, Any]]:
+        """Classifier options of the baseline and of the methods that are compared with it, as the config gives them,
+        if not all have the same: a gain is then not that of synthetic data alone."""
+        compared = self.compared_with_baseline()
+        found = {m: self.method(m, dataset).classifier_options for m in (self.study.baseline, *compared)}
+        return found if any(found[m] != found[self.study.baseline] for m in compared) else {}
 
     def method(self, method: str, dataset: str) -> configuration.Method:
         """A method as it is used on a dataset."""
         return self.config.methods[method].on(dataset)
 
-    def samples_made(self, method: str, dataset: str) -> int:
-        """Synthetic embeddings per class and seed: what the classifier learns from, or the curve's last point."""
+    def samples_made(self, method: str, dataset: str, embedding: str, vectors: str) -> int:
+        """Synthetic embeddings per class and seed: what the classifier learns from, or the last point of the curve
+        that reads them."""
+        learnt_from = self.method(method, dataset).samples_per_class
         curve = self.study.learning_curve
-        return max(
-            self.method(method, dataset).samples_per_class, *(curve.samples_per_class if curve else [1])
+        is_traced = (
+            method in self.curve_methods
+            and embedding in self.study.embeddings
+            and vectors == self.study.class_vectors[0]
         )
+        return max(learnt_from, *curve.samples_per_class) if curve and is_traced else learnt_from
 
     def methods_with(self, vectors: str) -> list[str]:
         """Methods that run with certain class vectors, in the order of the report."""
@@ -231,14 +247,70 @@ class Plan:
         return [m for m in self.study.methods if self.config.methods[m].generator is not None]
 
     @property
+    def curve_methods(self) -> list[str]:
+        """Methods whose learning curves are traced, in the order of the report."""
+        return self._measured(self.study.learning_curve, self.generated)
+
+    @property
+    def variance_methods(self) -> list[str]:
+        """Methods whose spread over seeds is split by its source, in the order of the report."""
+        return self._measured(self.study.variance, self.study.methods)
+
+    @property
+    def quality_methods(self) -> list[str]:
+        """Methods whose synthetic embeddings are compared with real ones, in the order of the report."""
+        return self._measured(self.study.quality, self.generated)
+
+    @staticmethod
+    def _measured(
+        part: configuration.LearningCurve
+        | configuration.VarianceSplit
+        | configuration.EmbeddingQuality
+        | None,
+        possible: list[str],
+    ) -> list[str]:
+        if part is None:
+            return []
+        return [m for m in possible if part.methods is None or m in part.methods]
+
+    @property
+    def not_measured(self) -> dict[str, list[str]]:
+        """Key of the study -> methods that its ``methods`` leaves out, where it leaves some out."""
+        study = self.study
+        chosen = {
+            "learning_curve": (study.learning_curve, self.generated, self.curve_methods),
+            "variance": (study.variance, study.methods, self.variance_methods),
+            "quality": (study.quality, self.generated, self.quality_methods),
+        }
+        left_out = {
+            name: [m for m in possible if m not in methods]
+            for name, (part, possible, methods) in chosen.items()
+            if part is not None
+        }
+        return {name: methods for name, methods in left_out.items() if methods}
+
+    @property
     def seeds(self) -> list[int]:
         return list(range(self.study.seed, self.study.seed + self.study.seeds))
 
     def generator_seeds(self, embedding: str) -> list[int]:
-        """Seeds of the generators on a network: fewer on a replicate, which only shows the spread."""
+        """Seeds of the generators on a network: fewer on a replicate, which only shows the spread.
+
+        A replicate's generators have seeds of their own, derived from its network's: shared ones would be crossed
+        with the networks, and not nested in them as the split of the spread takes them. They fit the tables' 32 bits.
+        """
         if embedding in self.config.embeddings or self.study.variance is None:
             return self.seeds
-        return self.seeds[: self.study.variance.generator_seeds]
+        network = self.embedding(embedding).seed
+        return sorted(
+            derive(seed, "generator of a replicate", network) >> 32
+            for seed in self.seeds[: self.study.variance.generator_seeds]
+        )
+
+    def grid_seeds(self, embedding: str) -> list[int]:
+        """Of these, those that the spread over seeds is split by."""
+        assert self.study.variance is not None
+        return self.generator_seeds(embedding)[: self.study.variance.generator_seeds]
 
     def weights_shown(self, embedding: str) -> str | None:
         """The weights as tables and the page may name them: without a password or token in the URL."""
@@ -255,6 +327,8 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         """What the page says of how its results were made."""
         study = self.study
+        schedules = {d: self.schedules(d) for d in study.datasets if study.baseline in study.methods}
+        schedules = {d: options for d, options in schedules.items() if options}
         return {
             "datasets": {
                 d: {"kind": self.data.kind_name(d)}
@@ -278,6 +352,8 @@ class Plan:
             **self.diverse.summary(),
             "results": self.config.results,
             "left_out": dict(self.data.left_out),
+            **({"schedules": schedules} if schedules else {}),
+            **({"not_measured": self.not_measured} if study.datasets and self.not_measured else {}),
         }
 
     def _clip_studies(self) -> dict[str, Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from foley.report.comparison_figures import Curve, CurvePanel, learning_curves_svgs
 from foley.report.scores import REFERENCES, ScoreBook, System
-from foley.report.sections import Panel, Section, marked_up, place, variants
+from foley.report.sections import Panel, Section, left_out_sentence, marked_up, place, variants
 from foley.report.values import Cell, Row, ValueTable
 from foley.report.verdict import GAIN
 
 _AT = re.compile(r"accuracy_at_(\d+)_samples")
 
 
-def learning_curves(book: ScoreBook) -> Section | None:
+def learning_curves(book: ScoreBook, left_out: Sequence[str] = ()) -> Section | None:
     """Curves on each dataset, a figure per variant; None where no curve was measured."""
     panels = []
     for study in book.studies():
@@ -28,7 +29,8 @@ def learning_curves(book: ScoreBook) -> Section | None:
         "Learning curves",
         "Learning curves",
         "Accuracy on unseen classes against the number of synthetic samples per class (the axis is logarithmic), "
-        "with 95 % bands. The broken line is the classifier without synthetic data.",
+        "with 95 % bands. The broken line is the classifier without synthetic data."
+        + left_out_sentence(left_out),
         tuple(panels),
     )
 

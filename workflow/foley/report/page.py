@@ -34,7 +34,7 @@ from foley.report.scores import ScoreBook, System
 from foley.report.sections import marked_up
 from foley.report.speech import SpeechTables, speech
 from foley.report.spread import spread
-from foley.report.study_words import ARMS, CHOSEN, words
+from foley.report.study_words import ARMS, CHOSEN, ZERO_SHOT, words
 from foley.report.synthetic_quality import synthetic_quality
 from foley.report.values import percent, points, where
 from foley.report.verdict import Finding, Verdict, verdicts
@@ -49,6 +49,10 @@ _MOST_CONFUSIONS = 60  # drawn on the page; past that it grows without anyone lo
 _CONFUSED_PAIRS = 12
 _ROWS_TOGETHER = 12  # of a figure of gains with several variants
 _LEFT_OUT = "left_out"  # key of the summary: dataset -> why it is not in the run
+_SCHEDULES = (
+    "schedules"  # key of the summary: dataset -> method -> its classifier's options, where they differ
+)
+_NOT_MEASURED = "not_measured"  # key of the summary: key of the zero-shot study -> methods that it leaves out
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ def write_report(
         output: HTML file to write. It refers to nothing outside itself.
         datasets: Tables of each dataset, in the order to show them.
         config_summary: What the run was configured to do; nested, plain data. Its ``left_out``, if there is one,
-            says why which dataset is not in the run.
+            says why which dataset is not in the run; its ``not_measured``, which methods `learning_curve`,
+            `variance` and `quality` of the zero-shot study leave out; its ``schedules``, where classifiers of one
+            kind are trained by other options in the methods than in the baseline.
         scores: SCORES of all studies; None where no study ran: the page then shows the data alone.
         predictions: PREDICTIONS tables, for the confusion matrices.
         quality: AUDIO_QUALITY tables of generated clips, for what scores leave out: values per class, warnings.
@@ -114,10 +120,13 @@ def write_report(
     map_panels, map_svgs = _map_panels(maps)
     confusions = sorted(read_confusions(predictions), key=_confusion_order(book))
     shown = confusions[:_MOST_CONFUSIONS]
+    settings = dict(config_summary)
+    not_measured = settings.pop(_NOT_MEASURED, None) or {}
+    schedules = settings.pop(_SCHEDULES, None) or {}
     parts = [
-        learning_curves(book),
-        spread(book),
-        synthetic_quality(book),
+        learning_curves(book, not_measured.get("learning_curve", ())),
+        spread(book, not_measured.get("variance", ())),
+        synthetic_quality(book, not_measured.get("quality", ())),
         audio_quality(book, quality, literature, labels),
         foundation(book, its, labels),
         class_vectors(book),
@@ -125,7 +134,6 @@ def write_report(
         speech(book, spoken or SpeechTables(), labels),
     ]
     galleries = [_gallery_context(d) for d in datasets if d.gallery or d.synthetic_galleries]
-    settings = dict(config_summary)
     left_out = {str(name): str(reason) for name, reason in (settings.pop(_LEFT_OUT, None) or {}).items()}
 
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
@@ -135,7 +143,11 @@ def write_report(
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         figure_style=Markup(svg.STYLE),
-        verdicts=[_verdict_panel(verdict, book, choices) for verdict in found],
+        verdicts=[
+            _verdict_panel(verdict, book, choices)
+            | {"schedules": _schedules(schedules.get(verdict.dataset, {}), verdict)}
+            for verdict in found
+        ],
         wins=who_wins(book),
         overviews=overviews(book),
         boards=ranked,
@@ -279,6 +291,21 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook, choices: Choices) -> dict[
         "best": None if best is None else rows[best],
         "figures": marked_up(draw.gains_svgs(panels)),
     }
+
+
+def _schedules(options: Mapping[str, Mapping[str, Any]], verdict: Verdict) -> str:
+    """What a reader of the gains must know where the classifier is not trained alike: a sentence, or nothing."""
+    if verdict.study != ZERO_SHOT or not options:
+        return ""
+    alike: dict[str, list[str]] = {}
+    for method, given in options.items():
+        told = ", ".join(f"{name} {value}" for name, value in sorted(given.items())) or "as its kind has them"
+        alike.setdefault(told, []).append(method)
+    each = "; ".join(f"{', '.join(methods)}: {told}" for told, methods in alike.items())
+    return (
+        f"The classifier is of one kind in all of these, but not trained alike ({each}): a gain is that of synthetic "
+        "data with its schedule, not of synthetic data alone."
+    )
 
 
 def _finding_context(finding: Finding, with_variant: bool, with_split: bool) -> dict[str, Any]:

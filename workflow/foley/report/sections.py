@@ -37,6 +37,11 @@ class Section:
     folded: bool = True  # whether the tables are one click away, or what the section is about
 
 
+def left_out_sentence(methods: Sequence[str]) -> str:
+    """Which methods the config left out of a section; an empty text where it left out none."""
+    return f" Left out by the config: {', '.join(methods)}." if methods else ""
+
+
 def variants(systems: Sequence[System]) -> list[str]:
     """Variants of the methods, without those of references alone."""
     return list(dict.fromkeys(system.variant for system in systems if system.method not in REFERENCES))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from foley.report.comparison_figures import Bars, bars_svgs
 from foley.report.scores import REFERENCES, Score, ScoreBook
-from foley.report.sections import Panel, Section, marked_up, place, variants
+from foley.report.sections import Panel, Section, left_out_sentence, marked_up, place, variants
 from foley.report.values import Cell, Row, ValueTable
 
 SOURCES = {
@@ -15,7 +17,7 @@ SOURCES = {
 TOTAL = "spread_total"
 
 
-def spread(book: ScoreBook) -> Section | None:
+def spread(book: ScoreBook, left_out: Sequence[str] = ()) -> Section | None:
     """Bars on each dataset, a figure per variant; None where the spread was not split."""
     panels = []
     for study in book.studies():
@@ -31,7 +33,8 @@ def spread(book: ScoreBook) -> Section | None:
         "Spread",
         "How far accuracy moves, in points, when one thing is trained anew and the rest is kept: standard "
         "deviations, the square roots of variance components; variances add up, standard deviations do not. The "
-        "intervals in the tables are over seeds, and wide where few were trained.",
+        "intervals in the tables are over seeds, and wide where few were trained."
+        + left_out_sentence(left_out),
         tuple(panels),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foley.report.scores import REFERENCES, ScoreBook, System
-from foley.report.sections import Panel, Section, place, variants
+from foley.report.sections import Panel, Section, left_out_sentence, place, variants
 from foley.report.values import Cell, Row, ValueTable
 
 REAL = "real"  # one half of the real clips against the other: the best that can be expected
@@ -24,7 +24,7 @@ METRICS = {
 }
 
 
-def synthetic_quality(book: ScoreBook) -> Section | None:
+def synthetic_quality(book: ScoreBook, left_out: Sequence[str] = ()) -> Section | None:
     """A table per dataset and variant; None where quality was not measured."""
     panels = []
     for study in book.studies():
@@ -41,7 +41,8 @@ def synthetic_quality(book: ScoreBook) -> Section | None:
         "Synthetic embeddings of seen classes that the generator was not trained on, against real clips of these "
         f"classes. The row {REAL} compares one half of the real clips with the other: no generator can be "
         "expected to do better. It tells generators on the same embedding apart; it does not foretell accuracy on "
-        "unseen classes. The best method of a column is marked; its head says which direction is better.",
+        "unseen classes. The best method of a column is marked; its head says which direction is better."
+        + left_out_sentence(left_out),
         tuple(panels),
         folded=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,18 @@ class SeedStreams:
         for part, generator in zip(out, self.generators, strict=True):
             part.normal_(generator=generator)
         return out
+
+    def normal_rows(self, count: int, size: int) -> torch.Tensor:
+        """Standard normal numbers [seeds, count, size] of which the first n rows of many are n rows.
+
+        Not so those of :meth:`normal`: torch draws the last 16 numbers of a tensor anew where their number is no
+        multiple of 16. So rows are added until it is one, and dropped again.
+        """
+        rows = 16 // math.gcd(16, max(1, size))
+        out = self._torch.empty(len(self.generators), -(-count // rows) * rows, size)
+        for part, generator in zip(out, self.generators, strict=True):
+            part.normal_(generator=generator)
+        return out[:, :count]
 
     def uniform(self, *shape: int) -> torch.Tensor:
         """Numbers uniform in [0, 1) [seeds, *shape]."""

@@ -53,8 +53,8 @@ def random_splits(
 ) -> dict[str, ClassSplit]:
     """Splits fold0, fold1, … for a dataset without published ones.
 
-    Classes come in one random order, cut into parts that don't overlap: a mean over splits takes their unseen
-    clips for independent. With few classes the parts are smaller than ``unseen_fraction`` says.
+    Classes come in one random order, cut into parts that don't overlap, so that each split tells something of its own.
+    With few classes the parts are smaller than ``unseen_fraction`` says.
 
     Raises:
         ValueError: too few classes for two unseen ones in each split and two to see.
@@ -113,6 +113,12 @@ def _part_recordings(
     return roles
 
 
+def _only_tested(rows: Sequence[Mapping[str, Any]], roles: Mapping[str, str]) -> list[str]:
+    """Labels of which no recording trains."""
+    trained = {row["label"] for row in rows if roles[row["recording_id"]] in TRAINING_ROLES}
+    return sorted({row["label"] for row in rows} - trained)
+
+
 def partition_clips(
     output: Path,
     *,
@@ -127,7 +133,8 @@ def partition_clips(
 ) -> None:
     """Give each clip its role in ``split``: seen_train, seen_validation, seen_test, unseen or excluded.
 
-    No recording is on two sides: seen clips of a recording that also has unseen clips are excluded.
+    No recording is on two sides: seen clips of a recording that also has unseen clips are excluded. So is a seen class
+    all of whose recordings are shared with other classes and went to the test with them: nothing could learn it.
 
     Raises:
         ValueError: the split names classes that the dataset lacks, or leaves none to see; a clip has several labels.
@@ -170,6 +177,20 @@ def partition_clips(
             f"split {split}: no seen class has a second recording to validate on; give more recordings, or say "
             "by `recording_pattern` which clips belong together"
         )
+    untrained = _only_tested(seen_rows, roles)
+    if untrained:
+        log.warning(
+            "split %s: the seen classes %s are excluded: all of their recordings are shared with other classes and lie "
+            "in the test, so nothing could learn them; give them recordings of their own",
+            split,
+            untrained,
+        )
+        seen_rows = [row for row in seen_rows if row["label"] not in untrained]
+        if len({row["class_id"] for row in seen_rows}) < 2:
+            raise ValueError(
+                f"split {split}: fewer than two seen classes are left to learn from; {untrained} have no recording of "
+                "their own: give them some, or say by `recording_pattern` which clips belong together"
+            )
     kept = {row["clip_id"] for row in seen_rows}
     leaks = 0
     for row in rows:
@@ -179,7 +200,7 @@ def partition_clips(
             row["role"] = roles[row["recording_id"]]
         else:
             row["role"] = "excluded"
-            leaks += row["label"] not in excluded
+            leaks += row["label"] not in excluded and row["label"] not in untrained
     if leaks:
         log.warning("%d seen clips share a recording with unseen classes and are excluded", leaks)
     counts = Counter(row["role"] for row in rows)

@@ -199,7 +199,8 @@ class CADAVAE(BatchedModel[_Pair]):
 
         def draw(streams: SeedStreams, vector: Tensor) -> Tensor:
             mean, log_variance = self.trained.classes.encode(vector.expand(len(self.seeds), 1, -1))
-            return self._draw(mean, log_variance, self._noise(streams, count))
+            noise = streams.normal_rows(count, self._noise_size).to(self.device)
+            return self._draw(mean, log_variance, noise)
 
         return self.draw_by_class(self._class_vectors(vectors), draw)
 
@@ -234,8 +235,11 @@ class CADAVAE(BatchedModel[_Pair]):
         return functional.normalize(vectors, dim=1) if self.options.unit_vectors else vectors
 
     def _noise(self, streams: SeedStreams, rows: int) -> Tensor:
-        size = 1 if self.options.noise == "shared" else self.options.latent
-        return streams.normal(rows, size).to(self.device)
+        return streams.normal(rows, self._noise_size).to(self.device)
+
+    @property
+    def _noise_size(self) -> int:
+        return 1 if self.options.noise == "shared" else self.options.latent
 
     def _draw(self, mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
         """Latents from their Gaussians [S, B, L]."""

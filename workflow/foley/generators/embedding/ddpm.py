@@ -33,6 +33,9 @@ from foley.training.checkpoint import Checkpoint
 # What the samples that are drawn at once on a CPU may hold with their activations: a step does little else than pass
 # over them.
 SAMPLING_BYTES = 4 * 2**20
+# Samples of a class that share a random stream. It is drawn whole at each step, whatever number of samples is asked
+# for, so that the first n of many samples are n samples.
+STREAM_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -210,14 +213,21 @@ class DDPM(BatchedModel[_NoisePredictor]):
         """Samples of some of the seeds [S, C, count, D]."""
         network = network_of_seeds(self.trained, part, len(self.seeds))
         seeds, classes = self.seeds[part], len(vectors)
-        streams = [SeedStreams(seeds, self.name, "sample", number) for number in range(classes)]
-        fresh = torch.empty(len(seeds), classes, count, self.dim)
+        blocks = -(-count // STREAM_ROWS)
+        fresh = torch.empty(len(seeds), classes, blocks * STREAM_ROWS, self.dim)
+        drawn = [
+            (fresh[seed, number, block * STREAM_ROWS : (block + 1) * STREAM_ROWS], generator)
+            for number in range(classes)
+            for block in range(blocks)
+            for seed, generator in enumerate(
+                SeedStreams(seeds, self.name, "sample", number, block).generators
+            )
+        ]
 
         def draw() -> Tensor:
-            for number, stream in enumerate(streams):
-                for seed, generator in enumerate(stream.generators):
-                    fresh[seed, number].normal_(generator=generator)
-            return fresh.flatten(1, 2).to(self.device)
+            for rows, generator in drawn:
+                rows.normal_(generator=generator)
+            return fresh[:, :, :count].flatten(1, 2).to(self.device)
 
         every = torch.arange(self.options.steps, device=self.device).expand(len(seeds), -1)
         times = network.time_part(every)

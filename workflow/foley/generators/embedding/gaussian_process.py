@@ -6,8 +6,10 @@ seen classes' mean, and to unit length again. Around its mean a class has the sh
 their pooled covariance, shrunk after Ledoit & Wolf (2004). Nothing is trained by gradient steps, the output is not
 bounded, and seeds differ in nothing but the noise of the samples.
 
-That noise comes in pairs of opposite sign, one after the other, so that the first n samples, n even, have the
-class's predicted mean exactly.
+That noise comes in pairs of opposite sign, one after the other (antithetic variates; Hammersley & Morton 1956), so that
+the first n samples, n even, have the class's predicted mean exactly; the last of an odd number is half a pair. The
+first n of many are a draw of n. Samples are not independent, though, and their scatter about their own mean is too
+large for their number: what takes samples for independent reads ``sample_independent``.
 
 Kernel, length scale and noise are chosen on seen classes alone: some are left out in turn, and their clips
 recognised among them, by the cosine to the predicted means in the space where the shared covariance is white, or in
@@ -189,20 +191,24 @@ class GaussianProcess:
         means, variances = self.process.predict(vectors.to(self.device).double())
         out = []
         for number, (mean, variance) in enumerate(zip(means, variances, strict=True)):
-            streams = SeedStreams(self.seeds, "gaussian process", "sample", number)
             made = mean.expand(len(self.seeds), count, -1)
             if self.options.samples == "shared":
+                streams = SeedStreams(self.seeds, "gaussian process", "sample", number)
                 made = made + self._pairs(streams, count, len(mean)) @ self.shape.T
             if self.options.uncertainty:
+                streams = SeedStreams(self.seeds, "gaussian process", "doubt", number)
                 made = made + variance.sqrt() * (self._pairs(streams, count, len(mean)) @ self.spread.T)
             out.append(self.scaling.undo(made))
         return torch.stack(out, dim=1).float().cpu()
 
+    def sample_independent(self, vectors: Tensor, count: int) -> Tensor:
+        """Class vectors [C, A] -> independent samples [S, C, count, D]: the first of each of ``count`` pairs."""
+        return self.sample(vectors, 2 * count)[:, :, ::2]
+
     def _pairs(self, streams: SeedStreams, count: int, dim: int) -> Tensor:
-        """Standard normal numbers [S, count, D]: a, -a, b, -b, …; an odd one out at the end is zero."""
-        half = streams.normal(count // 2, dim).to(self.device).double()
-        pairs = torch.stack([half, -half], dim=2).flatten(1, 2)
-        return torch.cat([pairs, pairs.new_zeros(len(half), count % 2, dim)], dim=1)
+        """Standard normal numbers [S, count, D]: a, -a, b, -b, …"""
+        half = streams.normal_rows(-(-count // 2), dim).to(self.device).double()
+        return torch.stack([half, -half], dim=2).flatten(1, 2)[:, :count]
 
     def _choose(self, x: Tensor, classes: Tensor, vectors: Tensor) -> tuple[Setting, float]:
         """The setting and the shrinkage that best recognise seen classes left out, among themselves."""

@@ -261,7 +261,7 @@ class LisGAN(BatchedModel[_Players]):
 
         def draw(streams: SeedStreams, vector: Tensor) -> Tensor:
             part = generator.class_part(vector.unsqueeze(0)).expand(-1, count, -1)
-            made = self._generate(generator, streams.normal(count, self.noise).to(self.device), part)
+            made = self._generate(generator, streams.normal_rows(count, self.noise).to(self.device), part)
             return self.scaling.undo(made)
 
         return self.draw_by_class(self._class_vectors(vectors), draw)

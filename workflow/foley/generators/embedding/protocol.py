@@ -37,8 +37,20 @@ class EmbeddingGenerator(Protocol):
     def sample(self, vectors: Tensor, count: int) -> Tensor:
         """Class vectors [C, A] -> ``count`` embeddings of each class [S, C, count, D].
 
-        A class's numbers depend on its vector and its row, not on the order of drawing.
+        A class's numbers depend on its vector and its row, not on the order of drawing. The first n of many are a
+        draw of n, up to rounding: learning curves read them so.
         """
+
+
+@runtime_checkable
+class CoupledGenerator(Protocol):
+    """What a generator has on top when the samples that ``sample`` draws of a class are not independent.
+
+    A classifier may learn the better from such samples; measures that compare distributions need independent ones.
+    """
+
+    def sample_independent(self, vectors: Tensor, count: int) -> Tensor:
+        """As ``sample``, but all samples are independent."""
 
 
 @runtime_checkable

@@ -200,14 +200,18 @@ class ZeroDiffusion(BatchedModel[_Denoiser]):
         dim = network.outer.weight.shape[2]
 
         def draw(streams: SeedStreams, vector: Tensor) -> Tensor:
-            noise = streams.normal(count, dim).to(self.device)
+            # A sample's jitter follows its noise, so that no number depends on how many samples there are.
+            jitter = len(vector) if self.options.form == "regularised" else 0
+            noise, jitters = (
+                streams.normal_rows(count, dim + jitter).to(self.device).split([dim, jitter], dim=2)
+            )
             if self.options.form == "interpolation":
                 noise = noise / (noise.norm(dim=2, keepdim=True) + 1e-8) * self.noise_norm
             else:
                 noise = noise * NOISE_SCALE
             condition = vector.expand(len(self.seeds), count, -1)
             if self.options.form == "regularised":
-                condition = condition + CLASS_JITTER * streams.normal(count, len(vector)).to(self.device)
+                condition = condition + CLASS_JITTER * jitters
             return network(noise, condition)
 
         return self.draw_by_class(vectors, draw)

@@ -95,12 +95,9 @@ def ask_classifier(model: Any, experiment: Experiment, projected: Projected | No
     known = experiment.known[first:]
     asked = projected.clips[:, rows] if projected is not None else experiment.embeddings[rows]
     scores = model.score(torch.from_numpy(asked), torch.arange(first, len(experiment.known)))
-    best = scores.topk(min(2, len(known)), dim=2)
-    return Answers(
-        rows,
-        known[best.indices[:, :, 0].numpy()],
-        (best.values[:, :, 0] - best.values[:, :, -1]).numpy(),
-    )
+    best = scores.topk(min(2, len(known)), dim=2).values
+    # Of classes with one score argmax says the first; topk any.
+    return Answers(rows, known[scores.argmax(dim=2).numpy()], (best[:, :, 0] - best[:, :, -1]).numpy())
 
 
 def label_columns(labels: Mapping[str, str], rows: int) -> dict[str, pa.Array]:

@@ -1,7 +1,8 @@
 """One dataset: means over its splits, gains over the method without synthetic data, and every pair of methods.
 
-Differences are paired: both methods answer for the same clips and are measured on the same bootstrap draws. Splits
-have unseen clips of their own, so their draws are independent and a mean over splits averages draw by draw.
+Differences are paired: both methods answer for the same clips and are measured on the same bootstrap draws. A mean over
+splits averages draw by draw: splits with tested clips of their own are drawn independently, and a recording that
+several splits test has the same weight in each (``SplitDraws``).
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from foley.metrics.paired import bootstrap_p, corrected_t_test, holm
 from foley.studies.zero_shot.predictions import Predicted, read_labels
 from foley.studies.zero_shot.score import (
     Measured,
+    SplitDraws,
     measure_with,
-    recordings_of,
-    resamples_of,
     score_row,
     summary_rows,
 )
@@ -92,8 +92,13 @@ def compare_methods(
         files[labels["split"]].append(path)
     runs: Runs = defaultdict(dict)
     rows: list[dict[str, Any]] = []
+    split_draws = SplitDraws(partitions, draws, seed)
+
+    def resample(predicted: Predicted) -> Resamples:
+        general = not predicted.is_unseen.all()
+        return split_draws.of(predicted.labels["split"], predicted.clip_ids, general=general)
+
     for split, paths in files.items():
-        resample = _shared_draws(recordings_of(partitions[split]), draws, seed)
         for path in paths:
             run = Run(*measure_with(path, resample))
             labels = run.predicted.labels
@@ -117,20 +122,6 @@ def compare_methods(
     if len(partitions) > 1:
         rows += _mean_reference_rows(dataset, references)
     tables.write(output, SCORES, rows, provenance)
-
-
-def _shared_draws(recording_of: Mapping[str, str], draws: int, seed: int) -> Callable[[Predicted], Resamples]:
-    """The draws of one split, made once for each set of clips and not once for each method."""
-    made: dict[tuple[str, ...], Resamples] = {}
-
-    def resample(predicted: Predicted) -> Resamples:
-        clips = tuple(predicted.clip_ids)
-        if clips not in made:
-            split = predicted.labels["split"]
-            made[clips] = resamples_of(predicted.clip_ids, recording_of, split, draws, seed)
-        return made[clips]
-
-    return resample
 
 
 def _test_train_ratio(partitions: Sequence[Path]) -> float:

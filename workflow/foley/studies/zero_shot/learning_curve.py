@@ -1,7 +1,9 @@
 """Learning curves: what the classifier makes of more and more synthetic embeddings per unseen class.
 
-Samples of a generator are exchangeable, so that the first n of many are a draw of n. A point of the curve is a
-classifier trained anew, with the seeds that it has in the study.
+The first n samples of many are a draw of n, so a point is the method with so many samples: a classifier trained anew,
+with the seeds that it has in the study. Samples need not be independent: those of the Gaussian process come in pairs
+around the class's predicted mean, so that what learns from means alone has a flat curve over even n, and one noisy
+sample at n = 1.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 
 from foley import tables
 from foley.metrics import classification as metric
-from foley.studies.zero_shot.score import Measured, recordings_of, resamples_of, summary_rows
+from foley.studies.zero_shot.score import Measured, SplitDraws, summary_rows
 from foley.tables.learning_curve import LEARNING_CURVE
 from foley.tables.scores import SCORES
 
@@ -42,11 +42,11 @@ def score_learning_curves(
     Raises:
         ValueError: a method has other seeds in one split than in another.
     """
-    recordings = {split: recordings_of(path) for split, path in partitions.items()}
+    split_draws = SplitDraws(partitions, draws, seed)
     rows: list[dict[str, Any]] = []
     by_method: dict[tuple[str, str, str], dict[str, tuple[Seeds, dict[int, Measured]]]] = defaultdict(dict)
     for path in curves:
-        labels, seeds, points = _measure(path, recordings, draws, seed)
+        labels, seeds, points = _measure(path, split_draws)
         for count, measured in points.items():
             rows += summary_rows(labels, _name(count), seeds, measured)
         key = (labels["dataset"], labels["method"], labels["variant"])
@@ -77,9 +77,7 @@ def _name(count: int) -> str:
     return f"accuracy_at_{count}_samples"
 
 
-def _measure(
-    path: Path, recordings: Mapping[str, Mapping[str, str]], draws: int, seed: int
-) -> tuple[dict[str, str], Seeds, dict[int, Measured]]:
+def _measure(path: Path, split_draws: SplitDraws) -> tuple[dict[str, str], Seeds, dict[int, Measured]]:
     """One file: its labels, its seeds, and the accuracy at each number of samples."""
     table = tables.read(path, LEARNING_CURVE)
     labels = {name: table[name][0].as_py() for name in ("dataset", "split", "method", "variant")}
@@ -90,7 +88,7 @@ def _measure(
     correct = correct.reshape(len(counts), len(seeds), -1).astype(np.float64)
     n = correct.shape[2]
     clip_ids = np.array(table.slice(0, n)["clip_id"].to_pylist(), dtype=object)
-    resamples = resamples_of(clip_ids, recordings[labels["split"]], labels["split"], draws, seed)
+    resamples = split_draws.of(labels["split"], clip_ids)
     points = {
         int(count): Measured(metric.accuracy(part), metric.accuracy_draws(part, resamples), n)
         for count, part in zip(counts, correct, strict=True)

@@ -6,7 +6,8 @@ that methods may be chosen by these values without touching an unseen class or a
 A class's real clips are parted in two halves, recordings kept whole. Synthetic embeddings take the place of one half
 and are compared with the other, in both directions; the value is the mean of the two. With a half in place of the
 synthetic ones the same comparison gives the reference ``real``, the best that can be expected. Most of the measures
-depend on how many vectors are compared, so equal numbers are what makes the two comparable.
+depend on how many vectors are compared, so equal numbers are what makes the two comparable. They also take the vectors
+for independent, so a generator that draws otherwise for classifiers (``CoupledGenerator``) draws independently here.
 
 Embeddings are scaled to mean 0 and deviation 1 of each dimension by all seen training clips. So a method's distances
 can be compared with those of other methods on the same embeddings, not with those on other embeddings.
@@ -297,7 +298,7 @@ def _groups(
 
 
 def _trained_classes(experiment: Experiment) -> list[int]:
-    """Seen classes with a training clip. Where recordings hold several classes, one may have test clips alone."""
+    """Seen classes with a training clip: all of a partition of ours, not all of whatever experiment."""
     return np.unique(experiment.class_ids[experiment.rows(*TRAINING_ROLES)]).tolist()
 
 
@@ -350,10 +351,13 @@ def _train(
 
 
 def _draw(model: Any, experiment: Experiment, count: int) -> Any:
-    """Synthetic embeddings of the classes held out [seeds, classes, count, D]."""
+    """Synthetic embeddings of the classes held out, independent of each other [seeds, classes, count, D]."""
     import torch
 
-    made = model.sample(torch.from_numpy(experiment.vectors[len(experiment.seen) :]), count)
+    from foley.generators.embedding.protocol import CoupledGenerator
+
+    draw = model.sample_independent if isinstance(model, CoupledGenerator) else model.sample
+    made = draw(torch.from_numpy(experiment.vectors[len(experiment.seen) :]), count)
     if not bool(torch.isfinite(made).all()):
         raise FloatingPointError("the generator made embeddings that are not finite; lower its learning rate")
     return made

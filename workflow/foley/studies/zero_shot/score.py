@@ -40,6 +40,74 @@ def resamples_of(
     )
 
 
+class SplitDraws:
+    """Bootstrap draws of the splits of a dataset, made once for each set of clips.
+
+    Splits whose tested clips have no recording in common are drawn apart, each as :func:`resamples_of` draws it. Those
+    that share some, directly or by way of others, are drawn together: a recording then has the same weight in each
+    split, so that a mean over them is not taken for surer than its recordings make it. Clips of seen classes are often
+    tested in several splits, clips of unseen ones only where the splits are the user's own.
+
+    Args:
+        partitions: split -> its partition table.
+    """
+
+    def __init__(self, partitions: Mapping[str, Path], draws: int, seed: int) -> None:
+        self.draws, self.seed = draws, seed
+        self.recording_of: dict[str, dict[str, str]] = {}
+        # By whether clips of seen classes are tested, too: split -> the recordings that are.
+        tested: dict[bool, dict[str, set[str]]] = {False: {}, True: {}}
+        for split, path in partitions.items():
+            table = tables.read(path, PARTITION, columns=["clip_id", "recording_id", "role"])
+            recordings, roles = table["recording_id"].to_pylist(), table["role"].to_pylist()
+            self.recording_of[split] = dict(zip(table["clip_id"].to_pylist(), recordings, strict=True))
+            for general, some in ((False, ("unseen",)), (True, ("unseen", "seen_test"))):
+                tested[general][split] = {
+                    one for one, role in zip(recordings, roles, strict=True) if role in some
+                }
+        self._together = {general: _joined(of_split) for general, of_split in tested.items()}
+        self._tested = tested
+        self._of_clips: dict[tuple[str, bool, tuple[str, ...]], Resamples] = {}
+        self._of_group: dict[tuple[bool, tuple[str, ...]], tuple[np.ndarray, np.ndarray]] = {}
+
+    def of(self, split: str, clip_ids: np.ndarray, *, general: bool = False) -> Resamples:
+        """Draws for clips of a split; ``general`` where clips of seen classes are among them."""
+        key = (split, general, tuple(clip_ids))
+        if key not in self._of_clips:
+            self._of_clips[key] = self._make(split, clip_ids, general)
+        return self._of_clips[key]
+
+    def _make(self, split: str, clip_ids: np.ndarray, general: bool) -> Resamples:
+        recording_of, group = self.recording_of[split], self._together[general][split]
+        if len(group) == 1:
+            return resamples_of(clip_ids, recording_of, split, self.draws, self.seed)
+        own, recording = np.unique([recording_of[c] for c in clip_ids], return_inverse=True)
+        if (general, group) not in self._of_group:
+            every = np.array(sorted(set().union(*(self._tested[general][s] for s in group))))
+            kind = "generalised" if general else "conventional"
+            drawn = resample_recordings(every, self.draws, self.seed, "together", kind, *group)
+            self._of_group[general, group] = every, drawn.weights
+        every, weights = self._of_group[general, group]
+        strange = sorted(set(own) - set(every))
+        if strange:
+            raise ValueError(
+                f"split {split}: predictions of recordings that its partition does not test, for example {strange[0]}; "
+                "delete them so that they are made again"
+            )
+        return Resamples(weights[:, np.searchsorted(every, own)], recording)
+
+
+def _joined(of_split: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
+    """Split -> all splits that it shares a recording with, directly or by way of others, itself among them."""
+    groups: list[tuple[list[str], set[str]]] = []
+    for split, recordings in of_split.items():
+        touching = [group for group in groups if group[1] & recordings]
+        groups = [group for group in groups if group not in touching]
+        names = [name for group in touching for name in group[0]] + [split]
+        groups.append((names, recordings.union(*(group[1] for group in touching))))
+    return {name: tuple(sorted(names)) for names, _ in groups for name in names}
+
+
 def measure(
     path: Path, recording_of: Mapping[str, str], draws: int, seed: int
 ) -> tuple[Predicted, dict[str, Measured]]:

@@ -1,8 +1,9 @@
 """A nested grid of seeds: on one embedding network several generators, on each generator several classifiers.
 
 In the study itself one seed makes generator and classifier, so that their shares of the spread can't be told apart;
-here each generator has classifiers of its own, and each classifier a seed of its own. Generators on several networks
-may share a seed's number: they are trained on other embeddings, and count as drawn apart.
+here each generator has classifiers of its own, and each classifier a seed of its own. The generators of several
+networks must have seeds of their own, too: what a seed does on every network would be crossed with the networks, not
+nested in them, and be missing from the spread between them.
 """
 
 from __future__ import annotations
