@@ -209,20 +209,16 @@ def steps(repeats: int, preset: Path = PRESET) -> Table:
     for name, entry in study["representations"].items():
         schedules[name] = DiverseTransformerOptions(**shared | entry.get("options", {}))
         networks[name] = DiverseTransformer(*sizes[name], CLASSES, schedules[name])
+    behind: dict[str, str] = {}
     for name, entry in study["representations"].items():
         if "network" in entry:
-            own = f"{name}: the network behind it"
+            own = behind[name] = f"{name}: the network behind it"
             stored = size({"feature": entry["feature"]})
             schedules[own], sizes[own] = ChunkYAMNetOptions(**entry["network"]["options"]), stored
             networks[own] = ChunkYAMNet(*stored, CLASSES, schedules[own])
     largest = max(
-        sum(
-            p.numel()
-            for name in names
-            for own in (name, f"{name}: the network behind it")
-            if own in networks
-            for p in networks[own].parameters()
-        )
+        sum(_without_head(networks[own]) for name in names for own in (name, behind.get(name)) if own)
+        + (sum(networks[name].head.in_features for name in names) + 1) * CLASSES
         for names in study["sets"].values()
     )
     for name, entry in study["baselines"].items():
@@ -271,6 +267,11 @@ def _look(network: ChunkNetwork, inputs: int, frames: int, repeats: int) -> floa
         network(x, valid)
 
     return interleaved({"look": look}, repeats, time.process_time)["look"] / len(x)
+
+
+def _without_head(network: Any) -> int:
+    """What a set trains of a network: all but the head, in whose place the set has one of its own."""
+    return sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in network.head.parameters())
 
 
 def _training(options: ChunkTraining, learnt: float, looked: float) -> float:
