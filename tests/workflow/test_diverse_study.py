@@ -23,7 +23,7 @@ from foley.classifiers.subset_heads import subsets
 from foley.encoders import efficientat
 from foley.metrics.average_precision import mean_average_precision
 from foley.tables.diverse import CHUNK_EMBEDDINGS, CLIP_SCORES, LABELLED_CLIPS
-from trees.sound import build_fsd50k, build_urbansound8k, fsd50k_clips, fsd50k_vocabulary
+from trees.sound import build_esc50, build_fsd50k, build_urbansound8k, fsd50k_clips, fsd50k_vocabulary
 
 pytestmark = pytest.mark.workflow
 
@@ -55,15 +55,20 @@ def write_encoder(path: Path) -> None:
     torch.save(network.state_dict(), path)
 
 
+def write_fsd50k(root: Path, scratch: Path) -> None:
+    """FSD50K's layout with few clips, as unequal in length as the published ones."""
+    shutil.copytree(build_fsd50k(scratch).root, root)
+    for number, (name, seconds) in enumerate(FSD50K_SECONDS.items()):
+        (path,) = root.glob(f"*/{name}.wav")
+        soundfile.write(path, tone(number, seconds, 44_100), 44_100)
+
+
 @pytest.fixture(scope="module")
 def diverse_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished run. Don't change it: copy it (`diverse`)."""
     project = copy_project(tmp_path_factory.mktemp("diverse") / "foley", "diverse.yaml")
     write_clips(project.path("clips"))
-    shutil.copytree(build_fsd50k(tmp_path_factory.mktemp("fsd50k")).root, project.path("tree"))
-    for number, (name, seconds) in enumerate(FSD50K_SECONDS.items()):
-        (path,) = project.path("tree").glob(f"*/{name}.wav")
-        soundfile.write(path, tone(number, seconds, 44_100), 44_100)
+    write_fsd50k(project.path("tree"), tmp_path_factory.mktemp("fsd50k"))
     write_encoder(project.path("mn01.pt"))
     project.make()
     return project
@@ -235,7 +240,43 @@ def test_classes_of_the_folder_are_all_there(diverse_run: Project) -> None:
     assert {row["role"] for row in labelled} == {"train", "validation", "test"}
 
 
+def test_the_preset_of_fsd50k_runs(tmp_path: Path) -> None:
+    """On a tiny tree, and as it is but for schedules, seeds, shards and the weights of the pretrained encoder."""
+    project = copy_project(tmp_path / "foley", "diverse.yaml")
+    shutil.copytree(REPOSITORY / "experiments", project.path("experiments"))
+    write_fsd50k(project.path("fsd50k"), tmp_path / "fsd50k")
+    write_encoder(project.path("mn01.pt"))
+    once = {"epochs": 1, "validate_every": 1}
+    changes = {
+        "datasets": {"fsd50k": {"path": "fsd50k", "shards": 1, "duplicates": "keep"}},
+        "embeddings": {"mn04": {"weights": "mn01.pt"}},
+        "diverse_embeddings": {
+            "seeds": 1,
+            "bootstrap": 100,
+            "classifier": {"options": once},
+            "heads": {"epochs": 1},
+            "joint": {"options": once},
+            "representations": {"own_neuralogram": {"network": {"options": once}}},
+            "baselines": {"pretrained_probe": {"options": {"epochs": 1}}},
+        },
+    }
+    preset = Project(project.folder, "experiments/diverse_embeddings_fsd50k.yaml")
+    preset.make(changes=changes)
+    rows = preset.table("results/diverse_embeddings_fsd50k/scores.parquet").to_pylist()
+    value = {(r["method"], r["variant"], r["metric"]): r["value"] for r in rows if r["seed"] is None}
+    sizes = {}
+    for variant, last in (("pretrained", "neuralogram"), ("scratch", "own_neuralogram")):
+        names = ["pitch", "timbre", "waveform", last]
+        systems = {"+".join(part) for part in subsets(names)} | {"joint", "end_to_end", "pretrained_probe"}
+        assert {m for m, v, q in value if (v, q) == (variant, "map")} == systems
+        assert all(0 <= value[name, variant, "map"] <= 1 for name in systems)
+        sizes[variant] = value["+".join(names), variant, "parameters"]
+    for baseline in ("end_to_end", "pretrained_probe"):
+        assert value[baseline, "own_head", "parameters"] >= max(sizes.values())
+
+
 PRESETS = {
+    "diverse_embeddings_esc50": "esc50",
     "diverse_embeddings_fsd50k": "fsd50k",
     "diverse_embeddings_urbansound8k": "urbansound8k",
     "diverse_embeddings_soundbox": "soundbox",
@@ -249,7 +290,8 @@ def planned_presets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[
     folder = tmp_path_factory.mktemp("presets")
     project = copy_project(folder / "foley", "diverse.yaml")
     shutil.copytree(REPOSITORY / "experiments", project.path("experiments"))
-    for kind, build in (("fsd50k", build_fsd50k), ("urbansound8k", build_urbansound8k)):
+    builders = {"esc50": build_esc50, "fsd50k": build_fsd50k, "urbansound8k": build_urbansound8k}
+    for kind, build in builders.items():
         shutil.copytree(build(folder / kind).root, project.path(kind))
     write_clips(project.path("clips"))
     write_encoder(project.path("mn01.pt"))
