@@ -182,8 +182,8 @@ def test_killed_jobs_free_their_devices(box: Box) -> None:
 
 
 def test_runs_on_one_box_share_its_devices(box: Box) -> None:
-    """Two runs at once; one is killed, which ends its jobs, and started again."""
-    first, second = box.start("first", "--resources", "gpu=4"), box.start("second", "--resources", "gpu=4")
+    """Two runs at once; one is killed, which ends its jobs, those that wait too, and started again."""
+    first, second = box.start("first"), box.start("second", "--resources", "gpu=4")
     box.wait_until_full(started=4)
     orphans = [pid for pid in box.started() if Path(f"/proc/{pid}/cwd").resolve() == box.folder / "first"]
     first.kill()

@@ -112,15 +112,16 @@ def _ancestors() -> Iterator[int]:
         yield pid
 
 
-def _die_with_the_workflow() -> None:
+def _die_with_the_workflow() -> Callable[[], None]:
     """End this process when the workflow that started it is gone, be it before this process came so far.
 
     A killed workflow would otherwise leave jobs behind that hold devices and cores while the next run starts.
+    Returns the check, for moments that cannot wait for the next look.
     """
     workflow, _, namespace = os.environ.get(WORKFLOW, "").partition(" ")
     # Nobody's job, or one that cannot see its workflow: no /proc, or a container with process ids of its own.
     if not workflow or not namespace or namespace != pid_namespace():
-        return
+        return lambda: None
 
     unseen = False
 
@@ -149,6 +150,7 @@ def _die_with_the_workflow() -> None:
 
     end_if_gone()
     threading.Thread(target=watch, daemon=True, name="watch-workflow").start()
+    return end_if_gone
 
 
 def _complain(job: Job, message: str, log_path: Path | None) -> None:
@@ -229,17 +231,20 @@ def run_job(snakemake: Any) -> Iterator[Job]:
         handler = logging.FileHandler(log_path, mode="w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
+    level = root.level
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(job.threads)
     keep_freed_memory()
-    _die_with_the_workflow()
+    end_if_orphaned = _die_with_the_workflow()
     try:
         _prepare_for_cluster(job, snakemake.resources, log_path)
         # Held to the end of the process, whose CUDA context goes last: the kernel frees it.
         held = device.lease(int(snakemake.resources.get("gpu", 0) or 0))
+        # A device that comes free because the workflow was killed must not go to another of its jobs.
+        end_if_orphaned()
         start = time.monotonic()
         log.info("%s starts; devices %s", job.name, held.devices or "cpu")
         yield job
@@ -253,4 +258,5 @@ def run_job(snakemake: Any) -> Iterator[Job]:
         sys.exit(1)
     finally:
         root.removeHandler(handler)
+        root.setLevel(level)
         handler.close()
