@@ -507,6 +507,35 @@ def test_joint_training_moves_every_branch() -> None:
     assert all(not torch.equal(value, before[name]) for name, value in network.named_parameters())
 
 
+def test_order_and_company_of_chunks_change_no_joint_score() -> None:
+    parts, said = [make_chunks(), make_chunks(dim=4, seed=1)], targets()
+    kinds = [
+        Branch(DiverseTransformer, TINY, []),
+        Branch(ChunkYAMNet, ChunkYAMNetOptions(dim=4, window_frames=32), []),
+    ]
+    network = joint_network(kinds, parts, 3, seed=0).eval()
+
+    def examples(order: np.ndarray) -> Examples:
+        """Chunks in an order of their own in the table."""
+        return Examples(
+            parts[0].clip_ids[order],
+            lambda own: tuple(x for part in parts for x in part.take(order[own], CPU)),
+            np.min([part.shares for part in parts], axis=0)[order],
+        )
+
+    rows = np.arange(len(parts[0]))
+    shuffled = np.random.default_rng(1).permutation(rows)
+    names, wanted = clip_scores(network, examples(rows), said, rows)
+    assert np.ptp(wanted, axis=0).min() > 1e-3
+    for table, asked in ((rows, shuffled), (shuffled, rows), (shuffled, shuffled)):
+        names_again, again = clip_scores(network, examples(table), said, asked)
+        assert names_again.tolist() == names.tolist()
+        np.testing.assert_allclose(again, wanted, rtol=1e-5, atol=1e-6)
+    for clip, expected in zip(names, wanted, strict=True):
+        _, alone = clip_scores(network, examples(rows), said, parts[0].of_clips([clip]))
+        np.testing.assert_allclose(alone[0], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_there_are_fifteen_subsets_of_four() -> None:
     names = subsets(["pitch", "timbre", "waveform", "neural"])
     assert len(names) == len(set(names)) == 15
