@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from project import Project, copy_project, made_once, write_clips, write_odd_clips, write_words
 
 
@@ -20,6 +21,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
         return project
 
     return made_once(tmp_path_factory, "finished", "soundbox.yaml", make)
+
+
+# Those of `two_methods`.
+METHODS = ["ale", "zerodiffusion"]
+
+
+@pytest.fixture(scope="session")
+def two_methods(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished run of two of the methods, which have all stages: less to do again. Don't change it."""
+
+    def make(folder: Path) -> Project:
+        project = finished.copy_to(folder)
+        config = yaml.safe_load(project.path(project.config).read_text())
+        config["zero_shot"]["methods"] = METHODS
+        project.path(project.config).write_text(yaml.safe_dump(config))
+        for path in [*project.path("results").rglob("method=*")]:
+            if path.name.removeprefix("method=") not in METHODS:
+                shutil.rmtree(path)
+        project.make()
+        return project
+
+    return made_once(tmp_path_factory, "two_methods", finished.config, make)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import yaml
-from project import Project, environment, made_once
+from project import Project, environment
 
 from foley.runtime import lock
 
@@ -35,7 +34,6 @@ STAGES = {
     ],
     "write_report": ["results/report/index.html"],
 }
-METHODS = ["ale", "zerodiffusion"]
 KILLS = 3
 TRAINING = "results/embeddings/dataset=soundbox/embedding=scratch/split=fold0/embeddings.parquet"
 PATIENCE_S = 300
@@ -103,31 +101,13 @@ def remove(project: Project, rule: str) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-@pytest.fixture(scope="session")
-def undisturbed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A finished run of two of the methods, which have all stages: less to do again. Don't change it."""
-
-    def make(folder: Path) -> Project:
-        project = finished.copy_to(folder)
-        config = yaml.safe_load(project.path(project.config).read_text())
-        config["zero_shot"]["methods"] = METHODS
-        project.path(project.config).write_text(yaml.safe_dump(config))
-        for path in [*project.path("results").rglob("method=*")]:
-            if path.name.removeprefix("method=") not in METHODS:
-                shutil.rmtree(path)
-        project.make()
-        return project
-
-    return made_once(tmp_path_factory, "undisturbed", finished.config, make)
-
-
 @pytest.mark.parametrize("rule", STAGES)
-def test_killed_runs_go_on(undisturbed: Project, tmp_path: Path, rule: str) -> None:
+def test_killed_runs_go_on(two_methods: Project, tmp_path: Path, rule: str) -> None:
     """The whole run is killed in one stage, again and again, and ends with the tables of an undisturbed one.
 
     Each start but the first goes on from what the killed one left; the last is left alone.
     """
-    soundbox = undisturbed.copy_to(tmp_path / "foley")
+    soundbox = two_methods.copy_to(tmp_path / "foley")
     remove(soundbox, rule)
     moments = random.Random(rule)
     for _ in range(KILLS):
@@ -139,7 +119,7 @@ def test_killed_runs_go_on(undisturbed: Project, tmp_path: Path, rule: str) -> N
             process.wait()
             await_end(process.pid)
     soundbox.make()
-    expected, found = undisturbed.tables(), soundbox.tables()
+    expected, found = two_methods.tables(), soundbox.tables()
     assert found.keys() == expected.keys()
     for name, table in expected.items():
         assert found[name].equals(table), name

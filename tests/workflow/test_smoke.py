@@ -62,14 +62,14 @@ def test_a_report_of_snakemake(soundbox: Project) -> None:
     assert {"report.html", "index.html", "leaderboard.svg", "classes.svg", "map.svg"} <= set(names)
 
 
-def test_another_folder_and_one_core_give_the_same_tables(finished: Project, tmp_path: Path) -> None:
-    project = copy_project(tmp_path / "project", "soundbox.yaml")
+def test_another_folder_and_one_core_give_the_same_tables(two_methods: Project, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project", two_methods.path(two_methods.config))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = run(project.options("--directory", str(elsewhere), cores=1), project.folder)
     assert done.returncode == 0, done.stdout
     assert not project.path("results").exists()
-    expected, found = finished.tables(), Project(elsewhere, "").tables()
+    expected, found = two_methods.tables(), Project(elsewhere, "").tables()
     assert found.keys() == expected.keys()
     for name, table in expected.items():
         assert found[name].equals(table), name
