@@ -157,11 +157,12 @@ def sample_ddpm(o: Any, net: nn.Module, vectors: Tensor, dim: int, count: int) -
 
 
 class Autoencoder(nn.Module):
-    def __init__(self, inputs: int, hidden: int, latent: int) -> None:
+    def __init__(self, inputs: int, hidden: tuple[int, int], latent: int) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU())
-        self.mean, self.log_variance = nn.Linear(hidden, latent), nn.Linear(hidden, latent)
-        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, inputs))
+        encoder, decoder = hidden
+        self.hidden = nn.Sequential(nn.Linear(inputs, encoder), nn.ReLU())
+        self.mean, self.log_variance = nn.Linear(encoder, latent), nn.Linear(encoder, latent)
+        self.decoder = nn.Sequential(nn.Linear(latent, decoder), nn.ReLU(), nn.Linear(decoder, inputs))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.hidden(x)

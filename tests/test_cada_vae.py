@@ -32,7 +32,7 @@ from seen_unseen import (
 )
 
 SMALL = CADAVAEOptions(
-    latent=6, audio_hidden=32, class_hidden=24, epochs=50, batch_size=16, learning_rate=3e-3, seen_draws=25,
+    latent=6, audio_hidden=(32, 28), class_hidden=(24, 20), epochs=50, batch_size=16, learning_rate=3e-3, seen_draws=25,
     kl_weight=0.05, kl_epochs=(0, 50), cross_epochs=(5, 20), distance_epochs=(3, 10),
 )  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_loss_of_an_epoch_is_the_published_sum(noise: str) -> None:
     # The first epoch's loss of a whole-data batch with all weights on, from the formula, in float64.
     toy = world()
     o = CADAVAEOptions(
-        latent=3, audio_hidden=5, class_hidden=4, epochs=1, batch_size=999, noise=noise, learning_rate=1e-9,
+        latent=3, audio_hidden=(5, 3), class_hidden=(4, 6), epochs=1, batch_size=999, noise=noise, learning_rate=1e-9,
         kl_weight=0.3, kl_epochs=(-1, 0), cross_weight=0.7, cross_epochs=(-1, 0), distance_weight=1.3,
         distance_epochs=(-1, 0),
     )  # fmt: skip
@@ -172,7 +172,7 @@ def test_seen_draws_are_balanced_and_around_their_clip(fitted: tuple[World, CADA
 def test_seeds_of_a_batch_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = world()
     options = CADAVAEOptions(
-        latent=4, audio_hidden=8, class_hidden=6, epochs=5, batch_size=16, learning_rate=1e-3,
+        latent=4, audio_hidden=(8, 7), class_hidden=(6, 5), epochs=5, batch_size=16, learning_rate=1e-3,
         kl_epochs=(0, 4), cross_epochs=(1, 3), distance_epochs=(0, 2),
     )  # fmt: skip
     seeds_alone_equal_seeds_together(CADAVAE, options, toy)

@@ -309,12 +309,16 @@ def test_seeds_alone_equal_seeds_together() -> None:
 
 
 def test_settings_are_chosen_on_seen_classes() -> None:
-    """Vectors that say nothing of the sound: the smoothest process is chosen; vectors that say all: not that one."""
+    """Vectors that say all of the sound: the sharper process; where all do equally well: the smoothest one."""
     telling = world(seen=24, clips=12, noise=0.05)
     options = GaussianProcessOptions(noises=(0.01, 100.0), length_scales=(1.0,))
     model = GaussianProcess(options, [0])
     model.fit(telling.seen)
     assert model.chosen == Setting("radial", 1.0, 0.01)
+    silent = dataclasses.replace(telling.seen, vectors=telling.seen.vectors[:1].expand(24, -1))
+    model = GaussianProcess(options, [0])
+    model.fit(silent)
+    assert model.chosen == Setting("radial", 1.0, 100.0)
 
 
 def test_unseen_classes_are_recognised_by_what_was_made_of_them() -> None:

@@ -259,8 +259,14 @@ def files(toy: Toy) -> dict[tuple[str, str, str], Path]:
 
 
 @pytest.fixture(scope="module")
-def compared(toy: Toy, files: dict[tuple[str, str, str], Path]) -> list[dict[str, Any]]:
+def by_class(toy: Toy, files: dict[tuple[str, str, str], Path]) -> list[dict[str, Any]]:
     return toy.compare(list(files.values()))
+
+
+@pytest.fixture(scope="module")
+def compared(by_class: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the rows of single classes."""
+    return [row for row in by_class if row["class_id"] is None]
 
 
 def pick(rows: Sequence[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
@@ -287,6 +293,35 @@ def test_every_pair_is_compared_and_no_other(compared: list[dict[str, Any]]) -> 
     ]
     assert len(found) == len(wanted)
     assert set(found) == wanted
+
+
+def test_each_class_is_compared_with_the_baseline(
+    files: dict[tuple[str, str, str], Path], by_class: list[dict[str, Any]]
+) -> None:
+    """A gain for methods with its kind of classifier, else a difference: of recall, clip by clip."""
+    rows = [r for r in by_class if r["class_id"] is not None]
+    names = {(r["method"], r["metric"]) for r in rows if r["variant"] == "net/words"}
+    others = {"twin", *SKILL} - {"good", "poor"}
+    assert names == {("good", "gain_over_poor"), *((name, "difference_to_poor") for name in others)}
+    assert not [r for r in rows if r["variant"] in ("net", "")]
+    for method, metric in names:
+        for split, classes in UNSEEN.items():
+            recalls = []
+            for name in (method, "poor"):
+                table = tables.read(files[name, "net/words", split]).to_pylist()
+                answers = [r for r in table if r["setting"] == "conventional"]
+                recalls.append(
+                    {
+                        c: np.mean([r["predicted_class_id"] == c for r in answers if r["class_id"] == c])
+                        for c in classes
+                    }
+                )
+            for class_id in classes:
+                found = pick(
+                    rows, method=method, variant="net/words", split=split, metric=metric, class_id=class_id
+                )
+                assert found["value"] == pytest.approx(recalls[0][class_id] - recalls[1][class_id])
+                assert found["low"] <= found["value"] <= found["high"]
 
 
 @pytest.mark.parametrize(("here", "there", "name"), PAIRS)

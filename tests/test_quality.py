@@ -368,7 +368,7 @@ def test_the_generator_sees_nothing_that_is_held_out(tmp_path: Path) -> None:
     ("kind", "options"),
     [
         (ZeroDiffusion, ZeroDiffusionOptions(epochs=3)),
-        (CADAVAE, CADAVAEOptions(latent=4, audio_hidden=8, class_hidden=8, epochs=3, seen_draws=5)),
+        (CADAVAE, CADAVAEOptions(latent=4, audio_hidden=(8, 8), class_hidden=(8, 8), epochs=3, seen_draws=5)),
     ],
 )
 def test_seeds_alone_are_seeds_together(kind: type, options: Any, tmp_path: Path) -> None:

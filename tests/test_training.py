@@ -379,7 +379,7 @@ def test_a_generator_goes_on_where_it_was_interrupted(
 # Groups of seeds
 
 CADA_VAE = CADAVAEOptions(
-    latent=3, audio_hidden=5, class_hidden=4, epochs=5, batch_size=8, learning_rate=1e-3, kl_epochs=(0, 3),
+    latent=3, audio_hidden=(5, 3), class_hidden=(4, 6), epochs=5, batch_size=8, learning_rate=1e-3, kl_epochs=(0, 3),
     cross_epochs=(1, 3), distance_epochs=(0, 2), seen_draws=4,
 )  # fmt: skip
 LIS_GAN = LisGANOptions(

@@ -371,7 +371,7 @@ GENERATORS: dict[str, tuple[Any, Any]] = {
         ZeroDiffusionOptions(form="regularised", hidden=8, epochs=3),
     ),
     "ddpm": (DDPM, DDPMOptions(hidden=8, steps=5, epochs=3)),
-    "cada_vae": (CADAVAE, CADAVAEOptions(latent=4, audio_hidden=8, class_hidden=8, epochs=3)),
+    "cada_vae": (CADAVAE, CADAVAEOptions(latent=4, audio_hidden=(8, 8), class_hidden=(8, 8), epochs=3)),
     "lisgan": (LisGAN, LisGANOptions(hidden=8, critic_hidden=8, epochs=3)),
 }
 

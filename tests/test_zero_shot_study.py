@@ -421,7 +421,7 @@ def test_a_generator_without_a_space_of_its_own_projects_nothing(study: Study) -
 
 
 LATENT = CADAVAEOptions(
-    latent=5, audio_hidden=32, class_hidden=16, epochs=80, batch_size=16, learning_rate=3e-3, seen_draws=20,
+    latent=5, audio_hidden=(32, 32), class_hidden=(16, 16), epochs=80, batch_size=16, learning_rate=3e-3, seen_draws=20,
     kl_weight=0.02, kl_epochs=(0, 80), cross_epochs=(5, 20), distance_epochs=(3, 10),
 )  # fmt: skip
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slurm_full, pytest.mark.timeout(2 * PATIENCE_S)]
 
 # Whether tables are equal does not hang on how long anything learns; each kind of job is there.
 SHORT = {
-    "ale": {"classifier_options": {"epochs": 2, "batch_size": 32}},
+    "ale": {"classifier_options": {"epochs": 2, "batch_size": 32}},  # on real clips
     "zerodiffusion": {"generator_options": {"epochs": 2}, "classifier_options": {"epochs": 2}},
     "ddpm": {"generator_options": {"epochs": 2}, "classifier_options": {"epochs": 2}},
 }

@@ -80,7 +80,7 @@ def test_a_template_of_the_report_changed(soundbox: Project) -> None:
     ("changes", "expected"),
     [
         pytest.param(
-            {"methods": {"ale": {"classifier_options": {"epochs": 2}}}},
+            {"methods": {"ale": {"for_dataset": {"soundbox": {"classifier_options": {"epochs": 2}}}}}},
             ["classify_unseen ale", "score_method ale", *SUMMARIES],
             id="option_of_a_method",
         ),

@@ -102,6 +102,13 @@ class Feature(Model):
 
     kind: str = Field("logmel", description="feature kind")
     options: dict[str, Any] = Field({}, description="options of the feature kind")
+    for_dataset: dict[Id, dict[str, Any]] = Field(
+        {}, description="options that are laid over these on single datasets"
+    )
+
+    def options_on(self, dataset: str) -> dict[str, Any]:
+        """The options with which a dataset's feature is extracted."""
+        return self.options | self.for_dataset.get(dataset, {})
 
 
 class Embedding(Model):

@@ -23,7 +23,7 @@ rule extract_features:
         runtime=minutes(120),
     params:
         kind=lambda wc: P.feature_target(wc.feature),
-        options=lambda wc: P.config.features[wc.feature].options,
+        options=lambda wc: P.config.features[wc.feature].options_on(wc.dataset),
         code=lambda wc: code("extract_features", P.feature_target(wc.feature)),
     script:
         "../scripts/extract_features.py"

@@ -22,7 +22,7 @@ from foley.features.registry import KINDS as FEATURE_KINDS
 from foley.generators.registry import EMBEDDING_KINDS
 from foley.options import ConfigError, did_you_mean
 from foley.plan.audio import AudioPlan
-from foley.plan.components import check_options, need_file, target
+from foley.plan.components import check_datasets, check_feature, check_options, need_file, target
 from foley.plan.data import DataPlan
 from foley.plan.diverse import DiversePlan
 from foley.plan.foundation import FoundationPlan
@@ -416,12 +416,7 @@ class Plan:
                 f"config: `methods.{method}.classifier` is `{chosen.classifier}`, which knows a class by examples; "
                 "give the method a `generator`"
             )
-        for dataset in chosen.for_dataset:
-            if dataset not in self.config.datasets:
-                where = f"methods.{method}.for_dataset"
-                raise ConfigError(
-                    f"config: {configuration.unknown_name(where, dataset, self.config.datasets)}"
-                )
+        check_datasets(self.config, chosen.for_dataset, f"methods.{method}.for_dataset")
         places = [(f"methods.{method}", chosen)]
         places += [(f"methods.{method}.for_dataset.{d}", chosen.on(d)) for d in chosen.for_dataset]
         generator = self.generator_target(method)
@@ -474,12 +469,7 @@ class Plan:
                     f"config: `{where}.feature` names `{entry.feature}` of kind `{feature.kind}`, whose length varies "
                     "with the clip; name one with windows of one size, such as `logmel`"
                 )
-            check_options(
-                self.feature_target(entry.feature),
-                feature.options,
-                f"features.{entry.feature}.options",
-                self.cache,
-            )
+            check_feature(self.config, entry.feature, self.feature_target(entry.feature), self.cache)
         else:
             if entry.options or entry.feature is not None:
                 raise ConfigError(

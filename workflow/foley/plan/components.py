@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from foley.config import Config, unknown_name
 from foley.options import ConfigError, did_you_mean, parse_options
 from foley.runtime.code import code_hash, load, module_file
 
@@ -38,6 +39,30 @@ def check_options(component: str, options: Mapping[str, Any], where: str, cache:
         with _checked_once(component, [dict(options)], cache) as new:
             if new:
                 parse_options(load(component).Options, options, where)  # type: ignore[attr-defined]
+
+
+def check_datasets(config: Config, names: Iterable[str], where: str) -> None:
+    """Refuse settings for a dataset that the config at ``where`` does not have.
+
+    Raises:
+        ConfigError: names the dataset.
+    """
+    for name in names:
+        if name not in config.datasets:
+            raise ConfigError(f"config: {unknown_name(where, name, config.datasets)}")
+
+
+def check_feature(config: Config, feature: str, component: str, cache: Path) -> None:
+    """Check the options of a feature, and those that it has on single datasets.
+
+    Raises:
+        ConfigError: an unknown option, a wrong value or a dataset that the config does not have.
+    """
+    entry, where = config.features[feature], f"features.{feature}"
+    check_datasets(config, entry.for_dataset, f"{where}.for_dataset")
+    check_options(component, entry.options, f"{where}.options", cache)
+    for dataset in entry.for_dataset:
+        check_options(component, entry.options_on(dataset), f"{where}.for_dataset.{dataset}", cache)
 
 
 def check_sampling(

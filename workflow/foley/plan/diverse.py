@@ -13,7 +13,7 @@ from foley.encoders.registry import PRETRAINED_KINDS
 from foley.features.registry import FRAME_KINDS as FEATURE_KINDS
 from foley.options import ConfigError
 from foley.plan.audio import AudioPlan
-from foley.plan.components import check_options, target
+from foley.plan.components import check_feature, check_options, target
 from foley.plan.data import DataPlan
 
 KEY = "diverse_embeddings"
@@ -186,9 +186,7 @@ class DiversePlan:
                 f"config: `{where}.feature` names `{entry.feature}` of kind `{feature.kind}`, which has windows of one "
                 f"size; the study reads frames: {', '.join(f'`{kind}`' for kind in FEATURE_KINDS)}"
             )
-        check_options(
-            FEATURE_KINDS[feature.kind], feature.options, f"features.{entry.feature}.options", cache
-        )
+        check_feature(self.config, entry.feature, FEATURE_KINDS[feature.kind], cache)
         if entry.network is not None:
             check_options(
                 self.neuralogram_target(name), entry.network.options, f"{where}.network.options", cache

@@ -13,7 +13,7 @@ from foley.report.mixes import as_they_are, tuned_on_test
 from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import words
 from foley.report.values import Cell, Row, ValueTable, crosses_zero, interval_text, points, where
-from foley.report.verdict import GAIN
+from foley.report.verdict import DIFFERENCE, GAIN
 
 _MOST_MARKS = 6  # methods that find room on lines of their own in a class's row
 
@@ -94,7 +94,9 @@ def _class_panel(
                 cells.append(Cell(recall))
                 cells.append(Cell(book.get(study, dataset, split, system, "precision", class_id)))
                 if system in gainers:
-                    gain = book.get(study, dataset, split, system, metric, class_id)
+                    gain = book.get(study, dataset, split, system, metric, class_id) or book.get(
+                        study, dataset, split, system, f"{DIFFERENCE}{baseline}", class_id
+                    )
                     before = book.get(study, dataset, split, reference, "recall", class_id)
                     mark = "noise" if gain is not None and _unclear(gain) else ""
                     if gain is None and recall is not None and before is not None:

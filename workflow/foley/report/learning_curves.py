@@ -29,8 +29,8 @@ def learning_curves(book: ScoreBook, left_out: Sequence[str] = ()) -> Section | 
         "Learning curves",
         "Learning curves",
         "Accuracy on unseen classes against the number of synthetic samples per class (the axis is logarithmic), "
-        "with 95 % bands. The broken line is the classifier without synthetic data."
-        + left_out_sentence(left_out),
+        "with 95 % bands. The broken line is the baseline, which has no synthetic data; not every method has its kind "
+        "of classifier." + left_out_sentence(left_out),
         tuple(panels),
     )
 

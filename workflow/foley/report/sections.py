@@ -47,9 +47,14 @@ def variants(systems: Sequence[System]) -> list[str]:
     return list(dict.fromkeys(system.variant for system in systems if system.method not in REFERENCES))
 
 
-def place(book: ScoreBook, study: str, dataset: str, variant: str, split: str) -> str:
-    """What a figure or a table is about: ``esc50, scratch/words, mean of 5 splits``."""
-    count = book.split_count(study, dataset)
+def place(
+    book: ScoreBook, study: str, dataset: str, variant: str, split: str, count: int | None = None
+) -> str:
+    """What a figure or a table is about: ``esc50, scratch/words, mean of 5 splits``.
+
+    ``count``: how many splits the mean is over, where not all were measured.
+    """
+    count = book.split_count(study, dataset) if count is None else count
     return ", ".join(part for part in (dataset, variant, where(split, count)) if part)
 
 

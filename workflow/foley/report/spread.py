@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from foley.report.comparison_figures import Bars, bars_svgs
-from foley.report.scores import REFERENCES, Score, ScoreBook
+from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook
 from foley.report.sections import Panel, Section, left_out_sentence, marked_up, place, variants
 from foley.report.values import Cell, Row, ValueTable
 
@@ -46,6 +46,10 @@ def _panel(book: ScoreBook, study: str, dataset: str) -> Panel | None:
     sources = {metric: name for metric, name in SOURCES.items() if metric in known}
     systems = [s for s in book.systems(study, dataset, metrics) if s.method not in REFERENCES]
     panels, tables = [], []
+    of_dataset = [s for s in book.splits(study, dataset) if s != MEAN]
+    count = sum(
+        any(book.get(study, dataset, split, s, m) for s in systems for m in metrics) for split in of_dataset
+    )
     for split in book.splits_shown(study, dataset, metrics):
         for variant in variants(systems):
             bars, rows = [], []
@@ -56,7 +60,7 @@ def _panel(book: ScoreBook, study: str, dataset: str) -> Panel | None:
                     bars.append(Bars(system.method, tuple(values[:-1]), values[-1]))
                     rows.append(Row((system.method,), tuple(Cell(score) for score in scores)))
             if bars:
-                title = place(book, study, dataset, variant, split)
+                title = place(book, study, dataset, variant, split, count)
                 panels.append((title, bars))
                 columns = tuple((name, "") for name in (*sources.values(), "total"))
                 tables.append(

@@ -32,8 +32,8 @@ class StudyWords:
             called ``classic-<name>``.
         rival: The control that the judged methods are to stand in for, so that the verdict holds them against it, too.
         quantity: What a gain is a change of.
-        over_folds: Whether folds test different people, so that a gain also needs a small p over folds: where few of
-            them are tested, the bootstrap draws clips and knows nothing of how people vary.
+        needs_p: Whether a gain also needs a small corrected p. Where splits test other people or other classes, the
+            bootstrap draws clips and knows nothing of how those vary.
         leaky: Splits that put clips of one recording into training and test; no mean is over them.
         same_classes: Whether all splits test the same classes, so that a class has a mean over splits.
         measures_accuracy: Whether methods are compared by accuracy; else a section of the study's own shows them.
@@ -52,7 +52,7 @@ class StudyWords:
     controls: tuple[str, ...] = ()
     rival: str = ""
     quantity: str = "accuracy"
-    over_folds: bool = False
+    needs_p: bool = False
     leaky: frozenset[str] = frozenset()
     same_classes: bool = False
     measures_accuracy: bool = True
@@ -62,6 +62,10 @@ class StudyWords:
 
 
 _WORDS = {
+    ZERO_SHOT: StudyWords(
+        listed="Every generator whose samples go to the baseline's kind of classifier",
+        needs_p=True,
+    ),
     INTERPOLATION: StudyWords(
         subject="Augmenting with generated clips",
         listed="Every arm",
@@ -102,7 +106,7 @@ _WORDS = {
         controls=("real", "classic"),
         rival="real",
         quantity="accuracy in noise that was held out (mean over all ratios)",
-        over_folds=True,
+        needs_p=True,
         same_classes=True,
         measures_accuracy=False,
     ),

@@ -11,13 +11,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from foley.report.mixes import as_they_are, tuned_on_test
-from foley.report.scores import MEAN, REFERENCES, Score, ScoreBook, System
+from foley.report.scores import ALPHA, MEAN, REFERENCES, Score, ScoreBook, System
 from foley.report.study_words import is_leaky, words
 
 GAIN, DIFFERENCE = "gain_over_", "difference_to_"
 # Of a gain of something else than accuracy the metric's name begins with that.
 OTHER_QUANTITIES = {"uar": "UAR (mean recall of the classes)"}
-LEVEL = 0.05  # of a p
 SPELT_OUT = 4  # comparisons that a reader takes in as sentences; more become a count and a table
 
 
@@ -41,7 +40,7 @@ class Finding:
     @property
     def outcome(self) -> str:
         """``helps`` or ``hurts`` where the interval excludes 0 and p, if there is one, is small; else ``unclear``."""
-        if self.gain.low is None or self.gain.high is None or (self.p is not None and self.p > LEVEL):
+        if self.gain.low is None or self.gain.high is None or (self.p is not None and self.p > ALPHA):
             return "unclear"
         return "helps" if self.gain.low > 0 else "hurts" if self.gain.high < 0 else "unclear"
 
@@ -51,7 +50,7 @@ class Finding:
         is small, else ``unclear``; empty where it has none."""
         if self.to_rival is None or self.to_rival.low is None or self.to_rival.high is None:
             return ""
-        if self.rival_p is not None and self.rival_p > LEVEL:
+        if self.rival_p is not None and self.rival_p > ALPHA:
             return "unclear"
         return "more" if self.to_rival.low > 0 else "less" if self.to_rival.high < 0 else "unclear"
 
@@ -147,7 +146,7 @@ def _finding(
 
     def p_to(other: str) -> float | None:
         found = book.get(study, dataset, split, system, f"p_{prefix}{DIFFERENCE}{other}")
-        return found.value if its.over_folds and found is not None else None
+        return found.value if its.needs_p and found is not None else None
 
     return Finding(
         split, system, baseline, gain, before, after, leaky, rival, to_rival, p_to(baseline),

@@ -69,7 +69,9 @@ def compare_methods(
     on one embedding (``difference_to_variant_<variant>``). A pair's ``p_...`` row of the mean is that of the corrected
     resampled t-test over splits; that of a single split, or of splits without variance, is the bootstrap p over
     recordings. Both are after Holm's adjustment over all pairs of a variant (between class vectors: of an embedding)
-    in the same split or mean. References whose variant names no class vectors (oracle, CLAP) get means and no pairs.
+    in the same split or mean. Classes have differences in recall to the baseline: gains of ``generated``, plain
+    differences of the other methods. References whose variant names no class vectors (oracle, CLAP) get means and no
+    pairs.
 
     Args:
         partitions: split -> its partition table.
@@ -105,10 +107,10 @@ def compare_methods(
             runs[System(labels["method"], labels["variant"])][split] = run
         for system, of_split in sorted(runs.items()):
             base = runs.get(System(baseline, system.variant), {}).get(split)
-            if system.method in generated and base is not None and split in of_split:
-                rows += _class_gains(
-                    f"gain_over_{baseline}", of_split[split].predicted, base.predicted, resample
-                )
+            if system.method != baseline and base is not None and split in of_split:
+                # With another classifier than the baseline's it is no gain of synthetic data alone.
+                name = f"{'gain_over' if system.method in generated else 'difference_to'}_{baseline}"
+                rows += _class_differences(name, of_split[split].predicted, base.predicted, resample)
     for system, of_split in sorted(runs.items()):
         base_runs = runs.get(System(baseline, system.variant))
         if system.method in generated and base_runs is not None:
@@ -252,7 +254,7 @@ def _mean(parts: Sequence[Measured]) -> Measured:
     )
 
 
-def _class_gains(
+def _class_differences(
     name: str, here: Predicted, base: Predicted, resample: Callable[[Predicted], Resamples]
 ) -> list[dict[str, Any]]:
     _refuse_other_clips(here, base)
