@@ -54,7 +54,8 @@ def critic(seeds: int = 2, dim: int = 5, condition: int = 3, hidden: int = 8) ->
 
 def plain(network: lisgan._Conditional, seed: int, x: Tensor, vectors: Tensor) -> Tensor:
     """The network as it is published: linear layers on the concatenation [B, D + A]."""
-    h = torch.cat([x, vectors], dim=1) @ network.first.weight[seed] + network.first.bias[seed]
+    weight = torch.cat([network.of_x.weight[seed], network.of_class.weight[seed]])
+    h = torch.cat([x, vectors], dim=1) @ weight + network.of_class.bias[seed]
     return nn.functional.leaky_relu(h, 0.2) @ network.last.weight[seed] + network.last.bias[seed]
 
 
@@ -227,8 +228,13 @@ def test_published_settings() -> None:
     model = LisGAN(LisGANOptions(hidden=8, critic_hidden=8, epochs=1), [0])
     model.fit(toy.seen)
     assert model.noise == 3  # as long as the class vector
-    weights = lisgan._Conditional(SeedStreams([0], "x"), 100, 20, 300, 50).first.weight
-    assert weights.std().item() == pytest.approx(0.02, rel=0.03)
+    network = lisgan._Conditional(SeedStreams([0], "x"), 100, 20, 300, 50)
+    assert [tuple(layer.weight.shape) for layer in (network.of_x, network.of_class)] == [
+        (1, 100, 300),
+        (1, 20, 300),
+    ]
+    for weights in (network.of_x.weight, network.of_class.weight):
+        assert weights.std().item() == pytest.approx(0.02, rel=0.03)
     with pytest.raises(ConfigError, match="souls"):
         parse_options(LisGANOptions, {"souls": 0}, "o")
     assert np.isfinite(model.history.last("loss_critic"))

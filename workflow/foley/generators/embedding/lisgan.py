@@ -87,24 +87,23 @@ class LisGANOptions:
 class _Conditional(nn.Module):
     """S networks on (vector ‖ class vector): linear, leaky ReLU, linear.
 
-    The first layer is linear in both, so a class's part is computed once for each class, not once for each row.
+    The first layer is linear in both, so a class's part is computed once for each class, not once for each row. Its
+    weights are kept in two parts, of which slices would have gradients full of zeros.
     """
 
     def __init__(self, streams: SeedStreams, inputs: int, condition: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        self.inputs = inputs
-        self.first = normal_(BatchedLinear(streams, inputs + condition, hidden), streams, INITIAL_DEVIATION)
+        self.of_class = normal_(BatchedLinear(streams, condition, hidden), streams, INITIAL_DEVIATION)
+        self.of_x = normal_(BatchedLinear(streams, inputs, hidden, bias=False), streams, INITIAL_DEVIATION)
         self.last = normal_(BatchedLinear(streams, hidden, outputs), streams, INITIAL_DEVIATION)
 
     def class_part(self, vectors: Tensor) -> Tensor:
         """Class vectors [C, A] -> what they add to the first layer, with its bias [S, C, hidden]."""
-        assert self.first.bias is not None
-        weight = self.first.weight[:, self.inputs :]
-        return torch.baddbmm(self.first.bias, vectors.expand(len(weight), -1, -1), weight)
+        return self.of_class(vectors.expand(len(self.of_class.weight), -1, -1))
 
     def hidden(self, x: Tensor, class_part: Tensor) -> Tensor:
         """[S, B, inputs] and the class's part [S, B, hidden] -> the first layer, before its leaky ReLU."""
-        return torch.baddbmm(class_part, x, self.first.weight[:, : self.inputs])
+        return torch.baddbmm(class_part, x, self.of_x.weight)
 
     def finish(self, hidden: Tensor) -> Tensor:
         return self.last(functional.leaky_relu(hidden, SLOPE))
@@ -121,7 +120,7 @@ def gradient_norms(critic: _Conditional, hidden: Tensor) -> Tensor:
     """
     # [S, 1, hidden]: the last layer has one output.
     slopes = torch.where(hidden > 0, 1.0, SLOPE) * critic.last.weight.mT
-    gradient = torch.bmm(slopes, critic.first.weight[:, : critic.inputs].mT)
+    gradient = torch.bmm(slopes, critic.of_x.weight.mT)
     # The root has no gradient at 0.
     return gradient.square().sum(dim=2).clamp_min(1e-24).sqrt()
 
@@ -225,18 +224,14 @@ class LisGAN(BatchedModel[_Players]):
                         pick(critic.class_part(vectors), of_class),
                         o.penalty,
                     ).sum()
-                assert batch.mean_noise is not None
                 waiting = None
-                parts = generator.class_part(vectors)
-                fake = self._generate(generator, batch.noise, pick(parts, of_class))
+                fake, means = self._generate_with_means(
+                    generator, batch, generator.class_part(vectors), of_class
+                )
                 judged = critic(fake, pick(critic.class_part(vectors), of_class))
                 total = -judged.mean(dim=(1, 2)).sum()
                 total = total + o.classification_weight * cross_entropy(recogniser.trained(fake), of_class)
                 total = total + o.soul_weight * nearest_soul(fake, souls[of_class]).mean(dim=1).sum()
-                many = self._generate(
-                    generator, batch.mean_noise, parts.repeat_interleave(o.mean_soul_samples, dim=1)
-                )
-                means = many.view(len(model.seeds), len(vectors), o.mean_soul_samples, dim).mean(dim=2)
                 return total + o.mean_soul_weight * nearest_soul(means, souls).mean(dim=1).sum()
 
             model.train(
@@ -271,6 +266,24 @@ class LisGAN(BatchedModel[_Players]):
         made = generator(noise, class_part)
         return made.relu() if self.is_rectified else made
 
+    def _generate_with_means(
+        self, generator: _Conditional, batch: _Batch, class_part: Tensor, of_class: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scaled embeddings of a batch [S, B, D] and the mean embedding of every class [S, C, D]."""
+        assert batch.mean_noise is not None
+        rows, count = of_class.shape[1], self.options.mean_soul_samples
+        # One pass for both, so that each weight is read and has its gradient once.
+        parts = torch.cat([pick(class_part, of_class), class_part.repeat_interleave(count, dim=1)], dim=1)
+        hidden = generator.hidden(torch.cat([batch.noise, batch.mean_noise], dim=1), parts)
+        if self.is_rectified:
+            made = generator.finish(hidden).relu()
+            return made[:, :rows], made[:, rows:].unflatten(1, (-1, count)).mean(dim=2)
+        # The mean of a linear layer's outputs is the output at the mean of its inputs.
+        hidden = functional.leaky_relu(hidden, SLOPE)
+        means = hidden[:, rows:].unflatten(1, (-1, count)).mean(dim=2)
+        made = generator.last(torch.cat([hidden[:, :rows], means], dim=1))
+        return made[:, :rows], made[:, rows:]
+
     def _class_vectors(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1) if self.options.unit_vectors else vectors
 
@@ -282,8 +295,11 @@ def critic_loss(
 
     ``mix`` [S, B, 1]: the penalty is taken at mix real + (1 - mix) fake.
     """
-    hidden_real, hidden_fake = critic.hidden(real, class_part), critic.hidden(fake, class_part)
-    difference = (critic.finish(hidden_fake) - critic.finish(hidden_real)).mean(dim=(1, 2))
+    # One pass for both, as in the generator's turn.
+    hidden = critic.hidden(torch.cat([real, fake], dim=1), torch.cat([class_part, class_part], dim=1))
+    hidden_real, hidden_fake = hidden.chunk(2, dim=1)
+    judged_real, judged_fake = critic.finish(hidden).chunk(2, dim=1)
+    difference = (judged_fake - judged_real).mean(dim=(1, 2))
     # The first layer is linear, so its value between two points lies between theirs.
     norms = gradient_norms(critic, mix * hidden_real + (1 - mix) * hidden_fake)
     return difference + penalty * (norms - 1).square().mean(dim=1)
