@@ -143,6 +143,21 @@ def whole_plan(tmp_path: Path, **more: Any) -> Plan:
     return Plan(raw | more, Path(__file__).resolve().parents[1] / "resources")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"esc51": {"window_s": 2.0}}, r"features\.logmel\.for_dataset.*esc51.*did you mean `esc50`"),
+        ({"esc10": {"window_ms": 2}}, r"features\.logmel\.for_dataset\.esc10.*window_ms"),
+        ({"esc10": {"window_s": -1.0}}, r"features\.logmel\.for_dataset\.esc10"),
+    ],
+)
+def test_wrong_options_of_a_feature_on_one_dataset(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        whole_plan(tmp_path, features={"logmel": {"for_dataset": change}})
+
+
 def test_each_network_has_generators_of_its_own(tmp_path: Path) -> None:
     """In a nested design; the seeds of the study itself stay what they are."""
     found = whole_plan(

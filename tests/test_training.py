@@ -25,7 +25,7 @@ from foley.generators.embedding.lisgan import LisGAN, LisGANOptions
 from foley.generators.embedding.protocol import SeenData
 from foley.generators.embedding.zerodiffusion import ZeroDiffusion, ZeroDiffusionOptions
 from foley.runtime.seeds import SeedStreams, derive
-from foley.training import batched
+from foley.training import batched, loop
 from foley.training.batched import (
     BatchedBatchNorm,
     BatchedLayerNorm,
@@ -114,6 +114,24 @@ def test_a_damaged_checkpoint_starts_anew(tmp_path: Path, caplog: pytest.LogCapt
         checkpoint.path.write_bytes(damaged)
         assert_same(Run(checkpoint)(), Run()())
     assert "starting anew" in caplog.text
+
+
+def test_a_long_training_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lines() -> list[str]:
+        return [record.message for record in caplog.records if " of at most " in record.message]
+
+    caplog.set_level("INFO")
+    _, history = Run()()
+    assert not lines()  # it took less than a minute
+    monkeypatch.setattr(loop, "SAY_EVERY_S", 0.0)
+    Run()()
+    losses = [value for _, quantity, value in history.rows if quantity == "loss"]
+    assert lines() == [
+        f"training: epoch {number} of at most {EPOCHS}, loss {loss:.4g}"
+        for number, loss in enumerate(losses, start=1)
+    ]
 
 
 def test_a_checkpoint_belongs_to_one_configuration_and_data(tmp_path: Path) -> None:
@@ -415,13 +433,17 @@ def drawn(
 
 @pytest.mark.parametrize("name", IN_GROUPS)
 def test_seeds_in_groups_are_those_of_one_batch(
-    name: str, seen: SeenData, monkeypatch: pytest.MonkeyPatch
+    name: str, seen: SeenData, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     kind, options = IN_GROUPS[name]
     samples, history = drawn(kind, options, seen)
     one_seed_a_group(monkeypatch)
     monkeypatch.setattr(ddpm, "SAMPLING_BYTES", 1)
+    caplog.set_level("INFO")
     in_groups, of_groups = drawn(kind, options, seen)
+    # The DDPM samples in groups and trains as one.
+    if kind is not DDPM:
+        assert f"{kind.name} (seeds 2 to 2 of {len(SEEDS)}): {options.epochs} epochs in" in caplog.text
     torch.testing.assert_close(in_groups, samples, atol=1e-5, rtol=1e-4)
     # The loss is a sum over seeds, whatever their groups.
     assert [row[:2] for row in of_groups.rows] == [row[:2] for row in history.rows]

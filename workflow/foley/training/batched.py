@@ -289,6 +289,7 @@ class BatchedModel(Generic[Network]):
         self.device = choose_device()
         self.model: Network | None = None
         self.history = History()
+        self.group = ""  # which of the seeds these are, in the log
 
     @property
     def trained(self) -> Network:
@@ -327,7 +328,7 @@ class BatchedModel(Generic[Network]):
         self.model = network
         self.history = fit(
             network, optimiser, batches=batches, loss=loss, epochs=epochs, seed=0, checkpoint=checkpoint,
-            name=name or self.name, **more,
+            name=(name or self.name) + self.group, **more,
         )  # fmt: skip
         if isinstance(checkpoint, _GroupCheckpoint):
             optimisers = {"": optimiser} if isinstance(optimiser, torch.optim.Optimizer) else optimiser
@@ -360,6 +361,8 @@ class BatchedModel(Generic[Network]):
         for part in parts:
             model = copy.copy(self) if len(parts) > 1 else self
             model.seeds = self.seeds[part]
+            if len(parts) > 1:
+                model.group = f" (seeds {part.start + 1} to {part.stop} of {len(self.seeds)})"
             train(model, part, checkpoint)
             models.append(model)
         if len(parts) > 1:

@@ -25,6 +25,8 @@ from foley.training.checkpoint import Checkpoint
 log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "float32", "bfloat16"]
+# How often a long training says in the log how far it is.
+SAY_EVERY_S = 60.0
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -133,8 +135,7 @@ def fit(
         best, best_value, first = saved["best"], float(saved["best_value"]), int(saved["epochs_done"])
         log.info("%s: continues after epoch %d", name, first)
     mixed = torch.autocast(device.type, dtype=autocast) if autocast is not None else nullcontext()
-    last_save = time.monotonic()
-    started = time.monotonic()
+    started = last_save = last_said = time.monotonic()
     for epoch in _progress(range(first, epochs), epochs, name):
         if early_stopping is not None and epoch - history.best_epoch >= early_stopping.patience:
             log.info("%s: no better %s since epoch %d", name, early_stopping.quantity, history.best_epoch)
@@ -184,6 +185,9 @@ def fit(
                 if best is None or better or (math.isnan(best_value) and not math.isnan(now)):
                     best_value, history.best_epoch = now, epoch + 1
                     best = copy.deepcopy(model.state_dict())
+        if time.monotonic() - last_said >= SAY_EVERY_S:
+            last_said = time.monotonic()
+            log.info("%s: epoch %d of at most %d, loss %.4g", name, epoch + 1, epochs, mean)
         if checkpoint is not None and time.monotonic() - last_save >= checkpoint_every_s:
             checkpoint.save(
                 {
