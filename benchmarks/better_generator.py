@@ -410,11 +410,14 @@ def random_class_splits(labels: Sequence[str], count: int, unseen: int, seed: in
     return found
 
 
-def confirm(run: Run, embedding: str, count: int, unseen: int, seed: int) -> tuple[list[Table], Any]:
+def confirm(
+    run: Run, embedding: str, count: int, unseen: int, seed: int, seeds: int
+) -> tuple[list[Table], Any]:
     clips = run.folder / f"clips/dataset={run.dataset}/clips.parquet"
     labels = sorted(set(tables.read(clips, columns=["label"])["label"].to_pylist()))
-    forms = (FULL, RIDGE, ZERODIFFUSION)
-    accuracies: dict[str, list[float]] = {form.name: [] for form in forms}
+    forms = (FULL, RIDGE, dataclasses.replace(ZERODIFFUSION, seeds=seeds))
+    # Of each split, its seeds.
+    accuracies: dict[str, list[list[float]]] = {form.name: [] for form in forms}
     with tempfile.TemporaryDirectory() as folder:
         splits = Path(folder) / "splits.yaml"
         drawn = random_class_splits(labels, count, unseen, seed)
@@ -436,14 +439,16 @@ def confirm(run: Run, embedding: str, count: int, unseen: int, seed: int) -> tup
             experiments[split] = load_experiment(embedded, partition, run.class_vectors)
     for form in forms:
         for split, experiment in experiments.items():
-            accuracies[form.name].append(float(unseen_accuracy(experiment, form).mean()))
+            accuracies[form.name].append(unseen_accuracy(experiment, form).tolist())
             print(f"{split} {form.name}: {percent(accuracies[form.name][-1])}", flush=True)
     rows = []
-    full = np.array(accuracies[FULL.name])
+    full = np.mean(accuracies[FULL.name], axis=1)
     ratio = unseen / (len(labels) - unseen)
     for form in forms:
-        own = np.array(accuracies[form.name])
-        cells = [form.name, str(len(own)), f"{percent(own)} ± {100 * own.std(ddof=1):.1f}"]
+        of_seeds = 100 * np.array(accuracies[form.name])
+        own = of_seeds.mean(axis=1) / 100
+        spread = f"{of_seeds.std(axis=1, ddof=1).mean():.1f}" if form.seeds > 1 else ""
+        cells = [form.name, str(len(own)), f"{percent(own)} ± {100 * own.std(ddof=1):.1f}", spread]
         if form is not FULL:
             differences = full[: len(own)] - own
             # The interval that belongs to the corrected test: the same variance, that of Nadeau & Bengio.
@@ -455,8 +460,11 @@ def confirm(run: Run, embedding: str, count: int, unseen: int, seed: int) -> tup
                 f"{corrected_t_test(differences, ratio):.2g}",
                 f"{int((differences > 0).sum())} of {len(own)}",
             ]
-        rows.append([*cells, *[""] * (7 - len(cells))])
-    columns = ("method", "splits", "accuracy, % ± deviation", "full is ahead by", "95 %", "p", "full wins")
+        rows.append([*cells, *[""] * (8 - len(cells))])
+    columns = (
+        "method", "splits", "accuracy, % ± deviation over splits", "± over seeds", "full is ahead by", "95 %", "p",
+        "full wins",
+    )  # fmt: skip
     return [Table(f"{run.dataset}, {embedding}", columns, rows)], accuracies
 
 
@@ -470,7 +478,9 @@ def main() -> None:
     parser.add_argument("--vectors", required=True, help="id of the class vectors")
     parser.add_argument("--embedding", action="append", required=True, help="repeatable")
     parser.add_argument("--split", action="append", help="of `published`; repeatable; all when left out")
-    parser.add_argument("--seeds", type=int, default=3, help="of `published`")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="of `published`, and of ZeroDiffusion in `confirm`"
+    )
     parser.add_argument(
         "--groupings",
         type=int,
@@ -488,7 +498,7 @@ def main() -> None:
         "ablation": lambda embedding: ablation(run, embedding, a.groupings),
         "published": lambda embedding: published(run, embedding, a.seeds, a.split),
         "calibration": lambda embedding: calibration(run, embedding),
-        "confirm": lambda embedding: confirm(run, embedding, a.splits, a.unseen, a.seed),
+        "confirm": lambda embedding: confirm(run, embedding, a.splits, a.unseen, a.seed, a.seeds),
     }
     measured = {}
     for embedding in a.embedding:

@@ -415,3 +415,13 @@ def test_esc50_class_vectors_from_real_words(shared_data: Path) -> None:
         assert alike("dog", near) > alike("dog", far)
     assert alike("rain", "thunderstorm") > alike("rain", "keyboard_typing")
     assert alike("airplane", "helicopter") > alike("airplane", "sneezing")
+
+
+def test_attributes_mean_the_same_in_every_table_that_has_them() -> None:
+    tables = [read_class_table(path) for path in sorted(ESC50_CLASSES.parent.glob("*.yaml"))]
+    graded = [table for table in tables if table.attribute_names]
+    assert sorted(len(table.classes) for table in graded) == [12, 50]
+    assert len({table.attribute_names for table in graded}) == 1
+    for table in graded:
+        rows = [info.attributes for info in table.classes]
+        assert None not in rows and len(set(rows)) == len(rows)

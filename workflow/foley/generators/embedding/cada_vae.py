@@ -7,11 +7,16 @@ rows and dimensions, with weights that grow over the epochs:
     other) + delta Wasserstein-2 distance between the two diagonal Gaussians of a clip and its class.
 
 Classifiers work in the latent space: seen classes are draws from the audio encoder, unseen ones draws from the class
-encoder, and a clip to be recognised is its mean. Settings are those of ZeroDiffusion's study (arXiv 2412.03771) and
-its code: for either space 1450 hidden units in the encoder and 665 in the decoder, 100 draws of each seen class and
-200 of each unseen one (``samples_per_class``) where both compete. The rest is the authors' code: Adam 1.5e-4 with
-AMSGrad, Glorot weights halved, embeddings scaled to [0, 1], class vectors of unit length. The study trains a second
-classifier on 100 draws of each unseen class alone for the conventional setting; here one serves both.
+encoder, and a clip to be recognised is its mean. Sizes, weights, warm-ups, counts and Adam 1.5e-4
+with AMSGrad are those of ZeroDiffusion's study (arXiv 2412.03771) and its code: for either space 1450 hidden units in
+the encoder and 665 in the decoder, 100 draws of each seen class and 200 of each unseen one (``samples_per_class``)
+where both compete. The study trains a second classifier on 100 draws of each unseen class alone for the conventional
+setting; here one serves both.
+
+Three settings are those of CADA-VAE's paper and authors, who scale embeddings to [0, 1], bring class vectors to unit
+length and, in the paper, draw a number for each latent dimension. The study's code takes embeddings and vectors as
+they are, so that reconstruction weighs more, and draws one number a row, scaled by the variance: ``scaling: none``,
+``unit_vectors: false``, ``noise: shared``, the method ``cada_vae_study`` of config.yaml.
 """
 
 from __future__ import annotations

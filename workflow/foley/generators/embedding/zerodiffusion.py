@@ -9,7 +9,7 @@ Forms, all MSE-trained with Adam, weight decay 1e-4 and gradients clipped at 1:
   real embeddings' mean norm; 80 epochs, hidden 64, dropout 0.3.
 - ``regularised``: second version of the paper. x + N(0, (0.1 p)^2), class vectors jittered by 0.1, and MSE + MMD +
   0.1 variance + 0.2 mean + 2 (1 - cos); sampled from N(0, 0.1^2); 50 epochs, hidden 128, dropout 0.3, batch norm
-  before the activation.
+  before the activation; its ALE has batches of 64.
 - ``additive``: first version. x + N(0, (0.1 p)^2); sampled from N(0, 0.1^2); 2,000 epochs, hidden 128, batch norm, no
   dropout. (The authors' loop of the last two forms stays in evaluation mode after its first epoch, so that their
   batch norm keeps that epoch's statistics and dropout is off from then on; here it trains throughout.)
@@ -122,7 +122,7 @@ def reconstruction_loss(generated: Tensor, real: Tensor, form: Form) -> Tensor:
     mse = (generated - real).square().mean(dim=(1, 2))
     if form != "regularised":
         return mse
-    variance = (generated.var(dim=1, correction=0) - real.var(dim=1, correction=0)).square().mean(dim=1)
+    variance = (generated.var(dim=1) - real.var(dim=1)).square().mean(dim=1)
     mean = (generated.mean(dim=1) - real.mean(dim=1)).square().mean(dim=1)
     cosine = 1 - functional.cosine_similarity(generated, real, dim=2).mean(dim=1)
     return mse + _mmd(generated, real) + 0.1 * variance + 0.2 * mean + 2 * cosine
