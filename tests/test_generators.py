@@ -55,7 +55,7 @@ def regularised_loss(generated: np.ndarray, real: np.ndarray) -> float:
 
     mse = ((generated - real) ** 2).mean()
     mmd = kernel(generated, generated) + kernel(real, real) - 2 * kernel(generated, real)
-    variance = ((generated.var(axis=0) - real.var(axis=0)) ** 2).mean()
+    variance = ((generated.var(axis=0, ddof=1) - real.var(axis=0, ddof=1)) ** 2).mean()
     mean = ((generated.mean(axis=0) - real.mean(axis=0)) ** 2).mean()
     cosines = [u @ v / np.linalg.norm(u) / np.linalg.norm(v) for u, v in zip(generated, real, strict=True)]
     return mse + mmd + 0.1 * variance + 0.2 * mean + 2 * (1 - float(np.mean(cosines)))
