@@ -846,6 +846,20 @@ def test_map_rejects_embeddings_of_different_lengths(experiment: Experiment, tmp
 # ---- figures ----
 
 
+def test_a_gain_is_drawn_as_the_verdict_has_it() -> None:
+    def series(outcome: str) -> set[str]:
+        row = figures.Interval("m", "", 0.3, 0.2, 0.4, outcome=outcome)
+        (figure,) = figures.gains_svgs([("gains", [row])])
+        found = {
+            name for e in ElementTree.fromstring(figure).iter() for name in (e.get("class") or "").split()
+        }
+        return {name for name in found if name[0] in "sf" and name[1:].isdigit()}
+
+    helps, hurts, unclear = series("helps"), series("hurts"), series("unclear")
+    # An interval without zero whose p is large is no gain.
+    assert unclear and helps.isdisjoint(hurts | unclear) and hurts.isdisjoint(unclear)
+
+
 def test_figures_are_well_formed_and_name_what_they_show() -> None:
     rows = (
         figures.Interval("a<b", "v&w", 0.3, 0.2, 0.4, ((0.35, 0.02), (0.1, None))),

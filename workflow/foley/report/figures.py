@@ -24,6 +24,7 @@ class Interval:
     low: float | None = None
     high: float | None = None
     published: tuple[tuple[float, float | None], ...] = ()
+    outcome: str = ""  # of a gain: helps, hurts or unclear
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,8 @@ def _gains_svg(title: str, rows: Sequence[Interval], axis: svg.Axis) -> str:
     body = [svg.text(0, 13, title, "t"), *axis.draw(top, bottom, "points")]
     for number, row in enumerate(rows):
         y = top + step * number
-        hurts = row.high is not None and row.high < 0
-        helps = row.low is not None and row.low > 0
         body.append(svg.row_label(row.label, row.detail, 0, y + 14))
-        body += _whisker(row, axis, y + 26, 2 if helps else 3 if hurts else 7)
+        body += _whisker(row, axis, y + 26, {"helps": 2, "hurts": 3}.get(row.outcome, 7))
     return svg.figure(bottom + 22, body, title, svg.NARROW)
 
 

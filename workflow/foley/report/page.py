@@ -250,7 +250,7 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook, choices: Choices) -> dict[
         (
             f"{shown[0]}: gain over {verdict.findings[0].baseline}, in points" if apart else title,
             [
-                draw.Interval(f.system.method, detail, f.gain.value, f.gain.low, f.gain.high)
+                _drawn(f, detail)
                 for detail, f in zip(details, verdict.findings, strict=True)
                 if f.system.variant in shown
             ],
@@ -258,7 +258,7 @@ def _verdict_panel(verdict: Verdict, book: ScoreBook, choices: Choices) -> dict[
         for shown in ([[v] for v in variants] if apart else [variants])
     ]
     panels += [
-        (name, [_drawn(f, len(variants) > 1) for f in others])
+        (name, [_drawn(f, f.system.variant if len(variants) > 1 else "") for f in others])
         for name, others in (
             ("The same on a split that leaks recordings", leaky),
             ("The same without any generator", verdict.controls),
@@ -330,10 +330,10 @@ def _finding_context(finding: Finding, with_variant: bool, with_split: bool) -> 
     }
 
 
-def _drawn(finding: Finding, with_variant: bool) -> draw.Interval:
-    detail = finding.system.variant if with_variant else ""
+def _drawn(finding: Finding, detail: str) -> draw.Interval:
+    gain = finding.gain
     return draw.Interval(
-        finding.system.method, detail, finding.gain.value, finding.gain.low, finding.gain.high
+        finding.system.method, detail, gain.value, gain.low, gain.high, outcome=finding.outcome
     )
 
 
