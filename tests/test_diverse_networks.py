@@ -416,7 +416,7 @@ def test_the_network_from_scratch_learns() -> None:
     chunks, said = make_chunks(clips=24, longest=40), targets(clips=24)
     training = chunks.of_clips([f"clip{n}" for n in range(18)])
     options = ChunkEfficientATOptions(
-        width=0.1, window_frames=32, epochs=12, batch_size=6, learning_rate=0.01, precision="float32"
+        width=0.1, window_frames=32, epochs=40, batch_size=6, learning_rate=0.003, precision="float32"
     )
     initialise(0)
     network = ChunkEfficientAT(6, 40, 3, options)
@@ -428,7 +428,8 @@ def test_the_network_from_scratch_learns() -> None:
     )  # fmt: skip
     assert all(not torch.equal(a, b) for a, b in zip(before, network.body.parameters(), strict=True))
     losses = [value for _, name, value in history.rows if name == "loss"]
-    assert losses[-1] < 0.8 * losses[0]
+    # A single epoch's loss of so few clips depends on how a CPU rounds.
+    assert np.mean(losses[-10:]) < 0.8 * losses[0]
 
 
 @pytest.mark.parametrize("kind", [ChunkYAMNet, Mute])
