@@ -232,6 +232,9 @@ def ablation(run: Run, embedding: str, groupings: int) -> tuple[list[Table], Any
     return [Table(f"{run.dataset}, {embedding}", columns, rows)], raw
 
 
+POOLED = 20
+
+
 class PooledZeroDiffusion:
     """Samples of :data:`POOLED` ZeroDiffusion generators together, instead of one generator's for each classifier."""
 
@@ -245,9 +248,6 @@ class PooledZeroDiffusion:
     def sample(self, vectors: torch.Tensor, count: int) -> torch.Tensor:
         made, number = self.generators.sample(vectors, count), torch.arange(count)
         return torch.stack([made[(number + seed) % POOLED, :, number].transpose(0, 1) for seed in self.seeds])
-
-
-POOLED = 20
 
 
 def halves(run: Run, embedding: str, seeds: int) -> tuple[list[Table], Any]:
