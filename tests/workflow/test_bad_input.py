@@ -91,6 +91,16 @@ PRETRAINED = {
         pytest.param(PRETRAINED, r"`embeddings\.mn04\.weights`: no file at nowhere\.pt", id="weights"),
         pytest.param(WORDS, r"`class_vectors\.words\.path`: no file at nowhere\.txt", id="words"),
         pytest.param(
+            {"class_vectors": {"words": {"classes": {"mine": "nowhere.yaml"}}}},
+            r"`class_vectors\.words\.classes\.mine`: no file at nowhere\.yaml; it should hold a class table",
+            id="class_table",
+        ),
+        pytest.param(
+            {"class_vectors": {"words": {"classes": {"mien": "words.txt"}}}},
+            r"class_vectors\.words\.classes.*`mien`.*did you mean `mine`\?",
+            id="class_table_of_no_dataset",
+        ),
+        pytest.param(
             {"datasets": {"other": {"kind": "foldr", "path": "clips"}}, "zero_shot": {"datasets": ["other"]}},
             r"`datasets\.other\.kind` is `foldr`.*did you mean `folder`\?",
             id="dataset_kind",

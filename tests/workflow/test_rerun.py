@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from project import RATE, Project, tone, write_clips
+import yaml
+from project import LABELS, RATE, Project, tone, write_clips
 
 from foley.datasets.tree import shard_of
 
@@ -134,6 +135,36 @@ def test_a_dataset_added(soundbox: Project) -> None:
     jobs = soundbox.planned("dataset", changes=changes)
     assert [job for job in jobs if not job.endswith(" mine")] == ["collect_scores", "write_report"]
     assert {"index_dataset mine", "train_encoder mine", "compare_methods mine"} < set(jobs)
+
+
+def test_class_vectors_with_a_class_table_of_their_own(mine: Project) -> None:
+    table = {
+        "classes": [{"id": n, "label": label, "words": [label]} for n, label in enumerate(reversed(LABELS))]
+    }
+    table["classes"][0]["synonyms"] = ["bell"]
+    mine.path("others.yaml").write_text(yaml.safe_dump(table))
+    others = {"kind": "words", "path": "words.txt", "classes": {"mine": "others.yaml"}}
+    changes = {"class_vectors": {"others": others}, "zero_shot": {"class_vectors": ["words", "others"]}}
+    # Neither the dataset's own description of its classes nor the network is touched.
+    methods = ["generate_embeddings ddpm", "classify_unseen ddpm", "score_method ddpm"]
+    methods += ["classify_unseen ale", "score_method ale"]
+    expected = sorted(["embed_classes", *methods, *SUMMARIES])
+    assert mine.planned("method", changes=changes) == expected
+    folder = "results/class_vectors/dataset=mine/vectors="
+    mine.make(f"{folder}others/class_vectors.parquet", changes=changes)
+    own, other = (mine.table(f"{folder}{v}/class_vectors.parquet").to_pylist() for v in ("words", "others"))
+    # The dataset's numbers count, whatever those of the table are.
+    assert [(r["class_id"], r["label"]) for r in own] == [(r["class_id"], r["label"]) for r in other]
+    assert [a["label"] for a, b in zip(own, other, strict=True) if a["vector"] != b["vector"]] == [LABELS[-1]]
+    table["classes"].pop()
+    mine.path("others.yaml").write_text(yaml.safe_dump(table))
+    assert mine.planned("method", changes=changes) == expected
+    done = mine.snakemake(f"{folder}others/class_vectors.parquet", changes=changes)
+    assert done.returncode != 0
+    assert (
+        "others.yaml lacks the classes ['bell'], which have clips: add them, or leave `classes` out"
+        in done.stdout
+    )
 
 
 def test_nothing_after_the_folder_moved(finished: Project, soundbox: Project) -> None:

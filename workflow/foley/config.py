@@ -127,6 +127,10 @@ class ClassVectors(Model):
 
     kind: Literal["words", "attributes", "sentence"]
     synonyms: bool = Field(True, description="add the synonyms of the class table to the label's words")
+    classes: dict[Id, UserPath] = Field(
+        {},
+        description="class tables (YAML) by dataset, in place of the datasets' own: other words, other attributes",
+    )
     path: Place | None = Field(
         None, description="word vectors in word2vec format, text or binary, also .gz: a path or a URL"
     )

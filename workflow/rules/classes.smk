@@ -2,6 +2,7 @@
 #
 #   results/clips/dataset=<id>/{clips,raw_classes}.parquet, resources/classes/<kind>.yaml
 #   -> results/clips/dataset=<id>/classes.parquet
+#   that, class tables of the user's own
 #   -> results/class_vectors/dataset=<id>/vectors=<id>/{class_vectors,missing_words}.parquet
 
 
@@ -31,6 +32,7 @@ rule embed_classes:
     """A vector for each class, from words, attributes or a sentence."""
     input:
         classes=f"{CLIPS}/classes.parquet",
+        class_table=lambda wc: P.data.vectors_table(wc.dataset, wc.vectors) or [],
         words=words_file,
         model=lambda wc: model_files(P.config.class_vectors[wc.vectors].model),
     output:
@@ -46,7 +48,7 @@ rule embed_classes:
         runtime=minutes(60),
     params:
         options=lambda wc: P.config.class_vectors[wc.vectors].model_dump(
-            mode="json", exclude={"checksum", "size_bytes"}
+            mode="json", exclude={"checksum", "size_bytes", "classes"}
         )
         | {"path": P.data.words_file(wc.vectors)},
         code=lambda wc: code("embed_classes"),

@@ -7,10 +7,12 @@ from foley.runtime.job import run_job
 with run_job(snakemake) as job:
     from foley.classes.describe import embed_classes
 
+    table = snakemake.input.get("class_table")
     embed_classes(
         Path(snakemake.output.vectors),
         Path(snakemake.output.missing),
         classes=Path(snakemake.input.classes),
+        class_table=Path(table) if table else None,
         options=dict(snakemake.params.options),
         provenance=job.provenance,
     )

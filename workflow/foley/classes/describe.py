@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,7 @@ def describe_classes(
     classes = [row for row in tables.read(defined, RAW_CLASSES).to_pylist() if row["label"] in set(heard)]
     labels = [row["label"] for row in classes]
     known = read_class_table(class_table) if class_table is not None else from_labels(labels)
-    by_label = {info.label: info for info in known.classes}
-    lacking = [label for label in labels if label not in by_label]
-    if lacking:
-        raise ValueError(
-            f"{class_table} lacks the classes {lacking}, which have clips: add them, or leave `classes` out to "
-            "take the words of the labels"
-        )
+    by_label = _by_label(known, labels, class_table, "take the words of the labels")
     tables.write(
         output,
         CLASSES,
@@ -64,6 +59,18 @@ def describe_classes(
         ],
         provenance,
     )
+
+
+def _by_label(
+    known: ClassTable, labels: Sequence[str], source: Path | None, without: str
+) -> dict[str, ClassInfo]:
+    by_label = {info.label: info for info in known.classes}
+    lacking = [label for label in labels if label not in by_label]
+    if lacking:
+        raise ValueError(
+            f"{source} lacks the classes {lacking}, which have clips: add them, or leave `classes` out to {without}"
+        )
+    return by_label
 
 
 def read_classes(path: Path) -> ClassTable:
@@ -89,14 +96,26 @@ def embed_classes(
     *,
     classes: Path,
     options: Mapping[str, Any],
+    class_table: Path | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a vector for each class, and the words that had none.
 
     Args:
         options: keywords of `foley.classes.vectors.class_vectors`.
+        class_table: YAML whose words, synonyms and attributes count instead of those in ``classes``, by label.
+
+    Raises:
+        ValueError: classes that the class table does not hold; names them.
     """
     table = read_classes(classes)
+    if class_table is not None:
+        labels = [info.label for info in table.classes]
+        other = _by_label(
+            read_class_table(class_table), labels, class_table, "have those of the dataset's table"
+        )
+        described = tuple(replace(other[info.label], class_id=info.class_id) for info in table.classes)
+        table = ClassTable(described, table.attribute_names)
     made = class_vectors(table, **options)
     label = {info.class_id: info.label for info in table.classes}
     tables.write(

@@ -160,6 +160,10 @@ class DataPlan:
         ours = self.resources / "classes" / f"{self.kind_name(dataset)}.yaml"
         return str(ours) if ours.is_file() else None
 
+    def vectors_table(self, dataset: str, vectors: str) -> str | None:
+        """The class table that some class vectors have in place of the dataset's own, if any."""
+        return self.config.class_vectors[vectors].classes.get(dataset)
+
     def facts(self, dataset: str) -> dict[str, Any]:
         """What the dataset's card says of where it comes from."""
         kind = self.kind(dataset)
