@@ -406,7 +406,8 @@ class Plan:
             entry = self.config.class_vectors[vectors]
             check_datasets(self.config, entry.classes, f"class_vectors.{vectors}.classes")
             for dataset, table in entry.classes.items():
-                need_file(table, f"class_vectors.{vectors}.classes.{dataset}", "a class table in YAML")
+                if dataset in study.datasets:
+                    need_file(table, f"class_vectors.{vectors}.classes.{dataset}", "a class table in YAML")
             if entry.kind == "words" and self.data.words(vectors) is None:
                 need_file(entry.path, f"class_vectors.{vectors}.path", "word vectors in word2vec format")
         for method in study.methods:
