@@ -263,6 +263,17 @@ def test_no_secret_of_a_url_reaches_the_page(tmp_path: Path) -> None:
     assert "secret" not in str(summary).lower()
 
 
+def test_a_class_table_is_needed_where_the_dataset_is_studied(tmp_path: Path) -> None:
+    def found(dataset: str) -> Plan:
+        words = VECTORS | {"path": "https://host.org/words.bin", "classes": {dataset: "nowhere.yaml"}}
+        datasets = {"esc50": {}, "esc10": {"kind": "esc50"}, "spare": {"kind": "esc50"}}
+        return whole_plan(tmp_path, class_vectors={"words": words}, datasets=datasets)
+
+    assert found("spare").data.vectors_table("esc50", "words") is None
+    with pytest.raises(ConfigError, match=r"class_vectors\.words\.classes\.esc50`: no file at nowhere\.yaml"):
+        found("esc50")
+
+
 def test_a_subset_has_splits_of_its_own(tmp_path: Path) -> None:
     """ESC-50's published splits name classes that ESC-10 lacks."""
     found = whole_plan(tmp_path)
